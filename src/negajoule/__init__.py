@@ -1,0 +1,51 @@
+"""negajoule: measure, cut and report what large language models cost.
+
+Rooms, lowest first; arrows point only downward (``docs/design/house.md``):
+
+    units                        quantities, intervals, series, footprints
+    catalog                      facts with provenance
+    meter physics grid engine    measured; modelled; where and when; the embedded model
+    ledger                       what was
+    instrument                   measuring other people's programs
+    gateway dashboard            the server and its page
+    cli                          the command line
+
+Importing this package loads none of them: names are looked up when first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from negajoule._version import __version__
+
+if TYPE_CHECKING:
+    from negajoule.errors import NegajouleError
+    from negajoule.instrument import Measurement, measure, measured
+    from negajoule.units import Footprint, Quantity
+
+__all__ = ["Footprint", "Measurement", "NegajouleError", "Quantity", "__version__", "measure", "measured"]
+
+_HOME = {
+    "Footprint": "negajoule.units",
+    "Measurement": "negajoule.instrument",
+    "NegajouleError": "negajoule.errors",
+    "Quantity": "negajoule.units",
+    "measure": "negajoule.instrument",
+    "measured": "negajoule.instrument",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 (the face of many types)
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'negajoule' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
