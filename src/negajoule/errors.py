@@ -162,7 +162,13 @@ class RequestError(NegajouleError):
     default_code = "R102"
 
     def __init__(
-        self, message: str, *, code: str | None = None, status: int = 400, param: str | None = None, fix: str = ""
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        status: int = 400,
+        param: str | None = None,
+        fix: str = "",
     ) -> None:
         super().__init__(message, code=code, fix=fix)
         self.status = status

@@ -138,7 +138,8 @@ class Footprint(msgspec.Struct, frozen=True):
         result["widest"] = self.widest
         if detail:
             result["parts"] = [
-                {"name": p.name, "source": p.source, "grade": p.grade, **p.energy.to_dict()} for p in self.parts
+                {"name": p.name, "source": p.source, "grade": p.grade, **p.energy.to_dict()}
+                for p in self.parts
             ]
             result["factors"] = [
                 {"name": f.name, "key": f.key, "year": f.year, **f.quantity.to_dict()} for f in self.factors
@@ -168,5 +169,7 @@ def _merge(first: tuple[Part, ...], second: tuple[Part, ...]) -> tuple[Part, ...
     for part in second:
         key = (part.name, part.source, part.grade)
         seen = merged.get(key)
-        merged[key] = part if seen is None else Part(part.name, seen.energy + part.energy, part.source, part.grade)
+        merged[key] = (
+            part if seen is None else Part(part.name, seen.energy + part.energy, part.source, part.grade)
+        )
     return tuple(merged.values())

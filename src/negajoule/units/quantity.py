@@ -10,7 +10,7 @@ their errors don't cancel).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, cast, get_args, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Self, TypeVar, get_args, overload
 
 import msgspec
 
@@ -188,13 +188,13 @@ class Quantity(msgspec.Struct, frozen=True):
         except KeyError as error:
             raise UnitError(f"{cls.__name__} lacks {error}", code="U103") from None
 
-    def _refuse(self, other: object, verb: str) -> None:
+    def _refuse(self, other: Quantity, verb: str) -> NoReturn:
         if other.__class__ is not self.__class__:
             theirs = f"{other.unit} ({type(other).__name__})" if isinstance(other, Quantity) else repr(other)
             raise UnitError(f"can't {verb} {self.unit} ({type(self).__name__}) and {theirs}")
-        boundary = cast("Quantity", other).boundary
         raise UnitError(
-            f"can't {verb} values of different boundaries: {self.boundary!r} and {boundary!r}", code="U102"
+            f"can't {verb} values of different boundaries: {self.boundary!r} and {other.boundary!r}",
+            code="U102",
         )
 
 
