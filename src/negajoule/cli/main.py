@@ -1,0 +1,83 @@
+"""The command line: a table of commands, each loaded only when it is called."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+
+import click
+
+from negajoule._version import __version__
+from negajoule.errors import NegajouleError
+
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "catalog": ("negajoule.cli.catalog:catalog", "List the facts behind the figures."),
+    "config": ("negajoule.cli.config:config", "Show every setting and where its value comes from."),
+    "doctor": (
+        "negajoule.cli.doctor:doctor",
+        "Tell what can be measured here, how well, and how to improve it.",
+    ),
+    "explain": ("negajoule.cli.explain:explain", "Explain a catalogue key or an error code."),
+    "play": ("negajoule.cli.play:play", "Send prompts to a server and show what each one cost."),
+    "report": ("negajoule.cli.report:report", "Totals from the ledger."),
+    "run": ("negajoule.cli.run:run", "Measure any command, its children included."),
+    "serve": ("negajoule.cli.serve:serve", "Start the OpenAI-compatible server that knows every joule."),
+}
+"""Name of each command, where it lives, and its one-line help (kept here so that ``--help`` loads nothing)."""
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command = getattr(import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name][1]) for name in sorted(COMMANDS)])
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="negajoule")
+def _negajoule() -> None:
+    """Measure, cut and report what large language models cost in energy, carbon and water.
+
+    Start with 'negajoule doctor', then 'negajoule run -- COMMAND' or 'negajoule serve'.
+    """
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends in one message and no traceback.
+
+    Exit codes: 0 success, 1 an error of ours or of the input, 2 wrong usage, 130 interrupted; ``run`` passes on
+    the exit code of the command it measured.
+    """
+    try:
+        _negajoule.main(standalone_mode=False)
+    except NegajouleError as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)
+    except click.exceptions.Exit as exit_:
+        sys.exit(exit_.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output went away (`negajoule catalog | head`): nothing is wrong.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

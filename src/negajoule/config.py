@@ -1,0 +1,162 @@
+"""Settings: one table, one rule of precedence, and the origin of every value.
+
+An argument beats the environment, which beats ``./negajoule.toml``, which beats ``config.toml`` in the data
+folder, which beats the default.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from negajoule.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["SETTINGS", "Resolved", "Setting", "Settings", "home"]
+
+
+class Setting(NamedTuple):
+    """A setting: its name in files, its type and its meaning; ``None`` as default means "not set"."""
+
+    name: str
+    kind: type
+    default: str | float | int | bool | None
+    meaning: str
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets it."""
+        return f"NEGAJOULE_{self.name.upper()}"
+
+
+class Resolved(NamedTuple):
+    """A value and where it came from."""
+
+    value: Any
+    origin: str
+
+
+SETTINGS: dict[str, Setting] = {
+    setting.name: setting
+    for setting in (
+        Setting("zone", str, None, "where the electricity is used: FR, FRA, US-CAL-CISO, world"),
+        Setting("pue", float, None, "power usage effectiveness of the site, a number of at least 1"),
+        Setting("wue", float, None, "water evaporated on site, in litres per kWh of IT energy"),
+        Setting(
+            "carbon_intensity", float, None, "location-based intensity in gCO2e/kWh, instead of the zone's"
+        ),
+        Setting("market_intensity", float, None, "market-based intensity of your contracts in gCO2e/kWh"),
+        Setting("host", str, "127.0.0.1", "address the server listens on"),
+        Setting("port", int, 8321, "port the server listens on"),
+        Setting("slots", int, 8, "requests the embedded engine works on at once"),
+        Setting("max_body_bytes", int, 8_388_608, "largest request body the server reads"),
+        Setting("upstream_timeout_s", float, 600.0, "longest silence of an upstream server, in seconds"),
+    )
+}
+
+
+def home() -> Path:
+    """The folder that holds the ledger, overrides and calibration: ``NEGAJOULE_HOME`` or the user's data folder."""
+    given = os.environ.get("NEGAJOULE_HOME")
+    if given:
+        return Path(given).expanduser()
+    base = os.environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "negajoule"
+
+
+class Settings:
+    """All settings, resolved once; unknown names and wrong types are errors that say where they stand.
+
+    Args:
+        arguments: values given on the command line or in code; ``None`` means not given.
+        environment: the environment to read.
+        folder: the folder whose ``negajoule.toml`` is read, by default the working folder.
+
+    Raises:
+        ConfigError: (C101, C102, C103) for wrong values, unreadable files and unknown names.
+    """
+
+    def __init__(
+        self,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        environment: Mapping[str, str] | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        environment = os.environ if environment is None else environment
+        self._values = {name: Resolved(s.default, "default") for name, s in SETTINGS.items()}
+        for path in (home() / "config.toml", (folder or Path.cwd()) / "negajoule.toml"):
+            for name, value in _read_toml(path).items():
+                self._set(name, value, str(path))
+        for setting in SETTINGS.values():
+            text = environment.get(setting.variable)
+            if text is not None and text != "":
+                self._set(setting.name, text, setting.variable)
+        for name, value in (arguments or {}).items():
+            if value is not None:
+                self._set(name, value, "argument")
+
+    def __getitem__(self, name: str) -> Any:  # noqa: ANN401 (each setting has its own type)
+        return self._values[name].value
+
+    def resolved(self) -> dict[str, Resolved]:
+        """Every setting with its value and origin."""
+        return dict(self._values)
+
+    def origin(self, name: str) -> str:
+        """Where a setting's value came from."""
+        return self._values[name].origin
+
+    def _set(self, name: str, value: object, origin: str) -> None:
+        setting = SETTINGS.get(name)
+        if setting is None:
+            known = ", ".join(sorted(SETTINGS))
+            raise ConfigError(
+                f"{origin} sets {name!r}, which doesn't exist", code="C103", fix=f"use one of {known}"
+            )
+        self._values[name] = Resolved(_checked(setting, value, origin), origin)
+
+
+def _checked(setting: Setting, value: object, origin: str) -> str | float | int | bool:
+    try:
+        if isinstance(value, bool) or (setting.kind is str and not isinstance(value, str)):
+            raise ValueError
+        converted: Any = setting.kind(value)
+    except (TypeError, ValueError):
+        raise ConfigError(
+            f"{origin}: {setting.name} must be {_ARTICLE[setting.kind]}, not {value!r}", fix=setting.meaning
+        ) from None
+    lower = _AT_LEAST.get(setting.name)
+    if lower is not None and not lower <= converted < float("inf"):
+        raise ConfigError(
+            f"{origin}: {setting.name} must be at least {lower:g}, not {value!r}", fix=setting.meaning
+        )
+    if setting.name == "port" and converted > 65_535:
+        raise ConfigError(f"{origin}: port must be at most 65535, not {value!r}")
+    return converted  # type: ignore[no-any-return]
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"can't read {path}: {error}", code="C102", fix="mend or remove the file") from None
+
+
+_ARTICLE = {str: "a text", int: "a whole number", float: "a number"}
+_AT_LEAST: dict[str, float] = {
+    "pue": 1.0,
+    "wue": 0.0,
+    "carbon_intensity": 0.0,
+    "market_intensity": 0.0,
+    "port": 0,
+    "slots": 1,
+    "max_body_bytes": 1024,
+    "upstream_timeout_s": 0.1,
+}
