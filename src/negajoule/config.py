@@ -60,7 +60,7 @@ SETTINGS: dict[str, Setting] = {
 
 
 def home() -> Path:
-    """The folder that holds the ledger, overrides and calibration: ``NEGAJOULE_HOME`` or the user's data folder."""
+    """The data folder with ledger, overrides and calibration: ``NEGAJOULE_HOME`` or the user's own."""
     given = os.environ.get("NEGAJOULE_HOME")
     if given:
         return Path(given).expanduser()

@@ -26,7 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("negajoule.cli.run:run", "Measure any command, its children included."),
     "serve": ("negajoule.cli.serve:serve", "Start the OpenAI-compatible server that knows every joule."),
 }
-"""Name of each command, where it lives, and its one-line help (kept here so that ``--help`` loads nothing)."""
+"""Each command, where it lives, and its one-line help, kept here so that ``--help`` loads nothing."""
 
 
 class _LazyGroup(click.Group):
@@ -58,8 +58,8 @@ def _negajoule() -> None:
 def main() -> None:
     """Run the command line; a user's mistake ends in one message and no traceback.
 
-    Exit codes: 0 success, 1 an error of ours or of the input, 2 wrong usage, 130 interrupted; ``run`` passes on
-    the exit code of the command it measured.
+    Exit codes: 0 success, 1 an error of ours or of the input, 2 wrong usage, 130 interrupted; ``run`` passes
+    on the exit code of the command it measured.
     """
     try:
         _negajoule.main(standalone_mode=False)

@@ -1,1 +1,25 @@
-"""To come."""
+"""What was: the append-only store.
+
+- ``activity``: the row, and ids that sort by time
+- ``migrations``: the schema in numbered steps
+- ``rows``: activities to rows and back
+- ``store``: the SQLite file: append, read, sum
+- ``writer``: one thread that writes, retries and rescues
+"""
+
+from negajoule.ledger.activity import Activity, Kind, Stage, Status, new_id
+from negajoule.ledger.store import IndicatorTotal, Ledger, Totals, default_path
+from negajoule.ledger.writer import LedgerWriter
+
+__all__ = [
+    "Activity",
+    "IndicatorTotal",
+    "Kind",
+    "Ledger",
+    "LedgerWriter",
+    "Stage",
+    "Status",
+    "Totals",
+    "default_path",
+    "new_id",
+]

@@ -1,0 +1,71 @@
+"""Where the electricity is used: said by the user, or said to be unknown.
+
+Order: argument, environment or file, the machine's time zone as a hint, unknown. No network call is made, and
+an unknown place is the world's mean with its interval, never a favourable guess.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from negajoule.catalog import zones
+
+if TYPE_CHECKING:
+    from negajoule.config import Settings
+
+__all__ = ["Location", "locate", "system_timezone"]
+
+Origin = Literal["user", "configured", "time zone", "unknown"]
+
+
+class Location(NamedTuple):
+    """A place and how it is known.
+
+    Attributes:
+        zone: canonical zone; ``None`` if unknown.
+        origin: how it came about.
+        note: the remark that goes with every footprint of this place; empty if the user said it.
+    """
+
+    zone: str | None
+    origin: Origin
+    note: str
+
+
+def locate(settings: Settings, *, timezone: str | None = None) -> Location:
+    """Find the place, without asking the network.
+
+    Args:
+        settings: resolved settings; ``zone`` counts.
+        timezone: name of the machine's time zone; looked up if not given.
+
+    Raises:
+        CatalogError: (F101) if the stated zone doesn't exist.
+    """
+    stated = settings["zone"]
+    if stated is not None:
+        origin: Origin = "user" if settings.origin("zone") == "argument" else "configured"
+        return Location(zones.canonical(stated), origin, "")
+    name = system_timezone() if timezone is None else timezone
+    hint = zones.zone_of_timezone(name) if name else None
+    if hint is not None:
+        note = f"location guessed from the time zone {name}: {hint}; set NEGAJOULE_ZONE to be sure"
+        return Location(hint, "time zone", note)
+    note = "location unknown: the world's mean intensity with its interval is used; set NEGAJOULE_ZONE"
+    return Location(None, "unknown", note)
+
+
+def system_timezone(root: Path = Path("/")) -> str | None:
+    """Name of the machine's time zone, e.g. ``Europe/Paris``; ``None`` if it can't be told."""
+    named = os.environ.get("TZ", "").lstrip(":")
+    if named:
+        return named
+    try:
+        target = (root / "etc/localtime").resolve(strict=True)
+        if "zoneinfo" in target.parts:
+            return "/".join(target.parts[target.parts.index("zoneinfo") + 1 :])
+        return (root / "etc/timezone").read_text(encoding="utf-8").strip() or None
+    except (OSError, UnicodeDecodeError):
+        return None

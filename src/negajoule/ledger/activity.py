@@ -1,0 +1,72 @@
+"""The ledger's row: who did what, when, where, with how many tokens, and what it cost."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Literal
+
+import msgspec
+
+from negajoule.errors import UnitError
+from negajoule.units import Footprint
+
+__all__ = ["Activity", "Kind", "Stage", "Status", "new_id"]
+
+Kind = Literal["request", "idle", "run", "window"]
+"""A request to a model, idle time of a server, a measured command, a measured window in a program."""
+
+Stage = Literal["inference", "training", "development", "evaluation", "data", "unknown"]
+"""The stage of the life cycle; unknown stays unknown."""
+
+Status = Literal["ok", "failed", "cancelled"]
+
+
+class Activity(msgspec.Struct, frozen=True, kw_only=True):
+    """One finished piece of work.
+
+    Attributes:
+        id: unique for ever; writing the same id twice counts once.
+        started_s: start, seconds since the epoch in UTC [s].
+        seconds: duration [s].
+        kind: what sort of row it is.
+        stage: stage of the life cycle.
+        status: how it ended.
+        label: the user's own name for it, or the command.
+        model: model id, empty if none.
+        host: hashed identity of the machine.
+        zone: where the electricity was used; ``world`` if unknown.
+        tokens_in: prompt tokens, ``None`` if unknown.
+        tokens_cached: prompt tokens that came out of a cache.
+        tokens_out: generated tokens, ``None`` if unknown.
+        cpu_seconds: CPU time attributed to it [s], ``None`` if unknown.
+        footprint: what it cost.
+    """
+
+    id: str
+    started_s: float
+    seconds: float
+    kind: Kind
+    footprint: Footprint
+    stage: Stage = "unknown"
+    status: Status = "ok"
+    label: str = ""
+    model: str = ""
+    host: str = ""
+    zone: str = "world"
+    tokens_in: int | None = None
+    tokens_cached: int | None = None
+    tokens_out: int | None = None
+    cpu_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if not (0.0 <= self.seconds < float("inf") and 0.0 <= self.started_s < float("inf")):
+            raise UnitError(
+                f"an activity needs a start and a duration, got {self.started_s!r} and {self.seconds!r} [s]",
+                code="U103",
+            )
+
+
+def new_id(prefix: str = "nj") -> str:
+    """A unique id that sorts by time: milliseconds since the epoch, then 80 random bits."""
+    return f"{prefix}-{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"

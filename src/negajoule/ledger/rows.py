@@ -1,0 +1,113 @@
+"""Activities to rows and back."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from negajoule.ledger.activity import Activity
+from negajoule.units import INDICATORS, Energy, Factor, Footprint, Part, Quantity
+from negajoule.units import quantity as kinds
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["COLUMNS", "from_row", "to_context", "to_row"]
+
+_PLAIN = (
+    "id",
+    "started_s",
+    "seconds",
+    "kind",
+    "stage",
+    "status",
+    "label",
+    "model",
+    "host",
+    "zone",
+    "tokens_in",
+    "tokens_cached",
+    "tokens_out",
+    "cpu_seconds",
+)
+_TYPES: dict[str, type[Quantity]] = {
+    "it_energy": kinds.Energy,
+    "facility_energy": kinds.Energy,
+    "carbon_location": kinds.Carbon,
+    "carbon_market": kinds.Carbon,
+    "water_onsite": kinds.Water,
+    "water_offsite": kinds.Water,
+    "embodied": kinds.Carbon,
+    "abiotic_depletion": kinds.AbioticDepletion,
+    "primary_energy": kinds.PrimaryEnergy,
+}
+_BY_UNIT: dict[str, type[Quantity]] = {kind.unit: kind for kind in Quantity.__subclasses__()}
+
+COLUMNS: tuple[str, ...] = (
+    *_PLAIN,
+    "boundary",
+    *(f"{name}{end}" for name in INDICATORS for end in ("", "_low", "_high")),
+    "bases",
+    "parts",
+    "context",
+)
+"""Columns of an activity, in the order of ``to_row``."""
+
+
+def to_context(footprint: Footprint) -> tuple[str, str]:
+    """Id and JSON of the factors and notes, which many activities share."""
+    factors = [[f.name, f.key, f.year, f.quantity.to_dict()] for f in footprint.factors]
+    content = msgspec.json.encode({"factors": factors, "notes": footprint.notes})
+    return hashlib.blake2b(content, digest_size=12).hexdigest(), content.decode()
+
+
+def to_row(activity: Activity, context: str) -> tuple[Any, ...]:
+    """Values in the order of ``COLUMNS``."""
+    footprint = activity.footprint
+    bases: dict[str, tuple[str, str]] = {}
+    numbers: list[float | None] = []
+    for name in INDICATORS:
+        quantity: Quantity | None = getattr(footprint, name)
+        if quantity is None:
+            numbers += (None, None, None)
+        else:
+            numbers += (quantity.value, quantity.low, quantity.high)
+            bases[name] = (quantity.basis, quantity.boundary)
+    parts = [[p.name, p.source, p.grade, p.energy] for p in footprint.parts]
+    return (
+        *(getattr(activity, name) for name in _PLAIN),
+        footprint.boundary,
+        *numbers,
+        msgspec.json.encode(bases).decode(),
+        msgspec.json.encode(parts).decode(),
+        context,
+    )
+
+
+def from_row(row: Mapping[str, Any], context: str) -> Activity:
+    """Read what ``to_row`` and ``to_context`` wrote.
+
+    Args:
+        row: the row by column name.
+        context: the context's JSON.
+    """
+    bases = msgspec.json.decode(row["bases"])
+    shared = msgspec.json.decode(context)
+    quantities: dict[str, Any] = {
+        name: _TYPES[name](row[name], row[f"{name}_low"], row[f"{name}_high"], *basis)
+        for name, basis in bases.items()
+    }
+    parts = tuple(
+        Part(name, msgspec.convert(energy, Energy), source, grade)
+        for name, source, grade, energy in msgspec.json.decode(row["parts"])
+    )
+    factors = tuple(
+        Factor(name, key, _BY_UNIT[quantity["unit"]].from_dict(quantity), year)
+        for name, key, year, quantity in shared["factors"]
+    )
+    footprint = Footprint(
+        boundary=row["boundary"], **quantities, parts=parts, factors=factors, notes=tuple(shared["notes"])
+    )
+    return Activity(footprint=footprint, **{name: row[name] for name in _PLAIN})

@@ -1,0 +1,298 @@
+"""The append-only store: one SQLite file in WAL mode.
+
+A row survives the death of the process once ``append`` returns. Ids make writing idempotent: the same activity
+twice is counted once, so a merge or a retry needs no thought.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from negajoule.config import home
+from negajoule.errors import LedgerError
+from negajoule.ledger.migrations import APPLICATION_ID, MIGRATIONS
+from negajoule.ledger.rows import COLUMNS, from_row, to_context, to_row
+from negajoule.units import INDICATORS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+    from types import TracebackType
+
+    from negajoule.ledger.activity import Activity
+
+__all__ = ["IndicatorTotal", "Ledger", "Totals", "default_path"]
+
+_INSERT = f"INSERT INTO activity ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))}) "
+    "ON CONFLICT (id) DO NOTHING"
+
+
+def default_path() -> Path:
+    """Where the ledger lives unless told otherwise: ``ledger.sqlite`` in the data folder."""
+    return home() / "ledger.sqlite"
+
+
+class IndicatorTotal(NamedTuple):
+    """A sum over activities, and over how many it isn't known.
+
+    Attributes:
+        value: sum of the known values, in the indicator's unit; ``None`` if none is known.
+        low: sum of the lower ends.
+        high: sum of the upper ends.
+        known: how many activities have a value.
+        missing: how many don't; their share is not zero but unknown.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    known: int
+    missing: int
+
+
+class Totals(NamedTuple):
+    """Sums over a group of activities."""
+
+    group: str
+    activities: int
+    seconds: float
+    tokens_in: int
+    tokens_out: int
+    cpu_seconds: float | None
+    indicators: dict[str, IndicatorTotal]
+
+
+class Ledger:
+    """An open ledger.
+
+    Args:
+        path: the file; made with its folder if absent. ``None`` for the default place.
+        read_only: open an existing ledger without writing to it.
+
+    Raises:
+        LedgerError: (L101) if it can't be opened or written, (L102) if the file isn't a sound ledger,
+            (L103) if a newer version wrote it.
+    """
+
+    def __init__(self, path: Path | None = None, *, read_only: bool = False) -> None:
+        self.path = default_path() if path is None else path
+        self.read_only = read_only
+        if read_only and not self.path.exists():
+            raise LedgerError(f"there is no ledger at {self.path} yet", fix="measure something first")
+        try:
+            if not read_only:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            uri = f"{self.path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
+            # The writer's thread appends and others read; sqlite3 itself serialises them.
+            self._db = sqlite3.connect(
+                uri, uri=True, timeout=10.0, isolation_level=None, check_same_thread=False
+            )
+        except (OSError, sqlite3.Error) as error:
+            raise self._unwritable(error) from None
+        self._contexts: set[str] = set()
+        try:
+            self._db.row_factory = sqlite3.Row
+            self._check_identity()
+            if not read_only:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._db.execute("PRAGMA synchronous = NORMAL")
+                self._migrate()
+        except sqlite3.OperationalError as error:
+            self._db.close()
+            raise self._unwritable(error) from None
+        except sqlite3.DatabaseError as error:
+            self._db.close()
+            raise self._corrupt(str(error)) from None
+        except LedgerError:
+            self._db.close()
+            raise
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; the last one out folds the write-ahead log into it."""
+        self._db.close()
+
+    def append(self, activities: Iterable[Activity]) -> int:
+        """Write activities in one transaction.
+
+        Returns:
+            How many were new; ids already there are left as they are.
+
+        Raises:
+            LedgerError: (L101) if the file can't be written; nothing of the batch is written then.
+        """
+        fresh: list[str] = []
+        written = 0
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                for activity in activities:
+                    key, content = to_context(activity.footprint)
+                    if key not in self._contexts:
+                        self._db.execute("INSERT OR IGNORE INTO context VALUES (?, ?)", (key, content))
+                        fresh.append(key)
+                    written += self._db.execute(_INSERT, to_row(activity, key)).rowcount
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+        except sqlite3.OperationalError as error:
+            raise self._unwritable(error) from None
+        except sqlite3.DatabaseError as error:
+            raise self._corrupt(str(error)) from None
+        self._contexts.update(fresh)
+        return written
+
+    def get(self, activity_id: str) -> Activity | None:
+        """The activity of that id, or ``None``."""
+        found = self._select("WHERE activity.id = ?", (activity_id,))
+        return found[0] if found else None
+
+    def latest(self, count: int, *, kind: str | None = None) -> list[Activity]:
+        """The newest activities, newest first."""
+        where = "WHERE kind = ?" if kind else ""
+        arguments = (kind, count) if kind else (count,)
+        return self._select(f"{where} ORDER BY number DESC LIMIT ?", arguments)
+
+    def totals(self, *, since_s: float | None = None, by: str | None = None) -> list[Totals]:
+        """Sums by indicator, over everything or by group.
+
+        Args:
+            since_s: only activities that started at or after this time [s since the epoch].
+            by: ``kind``, ``model``, ``stage``, ``label``, ``zone`` or ``host``.
+
+        Raises:
+            LedgerError: (L102) if the file is damaged.
+        """
+        if by is not None and by not in ("kind", "model", "stage", "label", "zone", "host"):
+            raise LedgerError(f"can't group by {by!r}", fix="use kind, model, stage, label, zone or host")
+        sums = ", ".join(
+            f"sum({name}) AS {name}, sum({name}_low) AS {name}_low, sum({name}_high) AS {name}_high, "
+            f"count({name}) AS {name}_known"
+            for name in INDICATORS
+        )
+        sql = (
+            f"SELECT {by or chr(39) * 2} AS grouped, count(*) AS n, total(seconds) AS seconds, "
+            f"total(tokens_in) AS tokens_in, total(tokens_out) AS tokens_out, "
+            f"sum(cpu_seconds) AS cpu_seconds, "
+            f"{sums} FROM activity WHERE started_s >= ? GROUP BY grouped ORDER BY it_energy DESC"
+        )
+        return [
+            Totals(
+                group=row["grouped"],
+                activities=row["n"],
+                seconds=row["seconds"],
+                tokens_in=int(row["tokens_in"]),
+                tokens_out=int(row["tokens_out"]),
+                cpu_seconds=row["cpu_seconds"],
+                indicators={
+                    name: IndicatorTotal(
+                        row[name],
+                        row[f"{name}_low"],
+                        row[f"{name}_high"],
+                        row[f"{name}_known"],
+                        row["n"] - row[f"{name}_known"],
+                    )
+                    for name in INDICATORS
+                },
+            )
+            for row in self._query(sql, (float("-inf") if since_s is None else since_s,))
+        ]
+
+    def count(self) -> int:
+        """Number of activities."""
+        return int(self._query("SELECT count(*) FROM activity", ())[0][0])
+
+    def check(self) -> list[str]:
+        """Read the whole file and return what SQLite finds wrong; empty if it is sound."""
+        found = [str(row[0]) for row in self._query("PRAGMA integrity_check", ())]
+        return [] if found == ["ok"] else found
+
+    def _select(self, tail: str, arguments: tuple[Any, ...]) -> list[Activity]:
+        sql = f"SELECT activity.*, content FROM activity JOIN context ON context.id = context {tail}"
+        return [from_row(dict(row), row["content"]) for row in self._query(sql, arguments)]
+
+    def _query(self, sql: str, arguments: tuple[Any, ...]) -> list[sqlite3.Row]:
+        try:
+            return self._db.execute(sql, arguments).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise self._corrupt(str(error)) from None
+
+    def _check_identity(self) -> None:
+        application, version, tables = (
+            int(self._db.execute(sql).fetchone()[0])
+            for sql in (
+                "PRAGMA application_id",
+                "PRAGMA user_version",
+                "SELECT count(*) FROM sqlite_master WHERE type = 'table'",
+            )
+        )
+        if application != APPLICATION_ID and (application or tables):
+            raise self._corrupt("it belongs to another program")
+        if version > MIGRATIONS[-1][0]:
+            raise LedgerError(
+                f"{self.path} was written by a newer negajoule (schema {version}, known {MIGRATIONS[-1][0]})",
+                code="L103",
+                fix="upgrade negajoule, or set NEGAJOULE_HOME to another folder",
+            )
+        if self.read_only and not tables:
+            raise LedgerError(f"the ledger at {self.path} is empty", fix="measure something first")
+
+    def _migrate(self) -> None:
+        if self._version() == MIGRATIONS[-1][0]:
+            return
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            # Read again inside the transaction: another process may have migrated meanwhile.
+            have = self._version()
+            for number, sql in MIGRATIONS:
+                if number > have:
+                    for statement in _statements(sql):
+                        self._db.execute(statement)
+                    self._db.execute(f"PRAGMA user_version = {number}")
+            self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            self._db.execute("COMMIT")
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+
+    def _version(self) -> int:
+        return int(self._db.execute("PRAGMA user_version").fetchone()[0])
+
+    def _unwritable(self, error: Exception) -> LedgerError:
+        return LedgerError(
+            f"can't {'read' if self.read_only else 'write'} the ledger: {error}",
+            tried=str(self.path),
+            fix="mend the folder's permissions or disk, or set NEGAJOULE_HOME to a folder you can write to",
+        )
+
+    def _corrupt(self, reason: str) -> LedgerError:
+        return LedgerError(
+            f"{self.path} isn't a sound ledger: {reason}",
+            code="L102",
+            fix=f"keep it: mv {self.path} {self.path}.damaged   then start again with a new one",
+        )
+
+
+def _statements(sql: str) -> list[str]:
+    """Split a script into statements; a trigger's body stays whole."""
+    found: list[str] = []
+    pending = ""
+    for line in sql.splitlines(keepends=True):
+        pending += line
+        if sqlite3.complete_statement(pending):
+            found.append(pending)
+            pending = ""
+    return found
