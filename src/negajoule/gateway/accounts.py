@@ -1,0 +1,95 @@
+"""From a request's share of the meter to its footprint, its row in the ledger and the counters."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from negajoule.ledger import Activity, new_id
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from negajoule.gateway.metrics import Metrics
+    from negajoule.instrument import Here
+    from negajoule.ledger import LedgerWriter, Status
+    from negajoule.meter import Share
+    from negajoule.units import Footprint
+
+__all__ = ["Accounts", "Tokens"]
+
+
+class Tokens(NamedTuple):
+    """Token counts of a request; ``None`` where nobody told."""
+
+    prompt: int | None = None
+    cached: int | None = None
+    output: int | None = None
+
+
+class Accounts:
+    """Keeps the accounts of a server.
+
+    Args:
+        here: the machine and its place.
+        writer: writes the ledger.
+        metrics: the counters that are scraped.
+    """
+
+    def __init__(self, here: Here, writer: LedgerWriter, metrics: Metrics) -> None:
+        self.here = here
+        self.writer = writer
+        self.metrics = metrics
+
+    def book_request(
+        self,
+        *,
+        request_id: str,
+        model: str,
+        status: Status,
+        started_s: float,
+        tokens: Tokens,
+        cpu_seconds: float,
+        cost: Footprint,
+    ) -> Future[bool]:
+        """Write a request's row; the future is done when the row is safe."""
+        self.metrics.request(model, status, tokens, cost)
+        return self.writer.append(
+            Activity(
+                id=request_id,
+                started_s=started_s,
+                seconds=max(0.0, time.time() - started_s),
+                kind="request",
+                stage="inference",
+                status=status,
+                model=model,
+                host=self.here.host.host_id,
+                zone=self.here.factors.zone,
+                tokens_in=tokens.prompt,
+                tokens_cached=tokens.cached,
+                tokens_out=tokens.output,
+                cpu_seconds=cpu_seconds,
+                footprint=cost,
+            )
+        )
+
+    def book_idle(self, share: Share, *, since_s: float) -> Future[bool] | None:
+        """Write the idle time since the last call; ``None`` if there was none."""
+        if share.node_seconds <= 0.0:
+            return None
+        cost = self.here.cost(share.parts, share.node_seconds)
+        self.metrics.idle(cost)
+        return self.writer.append(
+            Activity(
+                id=new_id("idle"),
+                started_s=since_s,
+                seconds=max(0.0, time.time() - since_s),
+                kind="idle",
+                stage="inference",
+                label="waiting for requests",
+                host=self.here.host.host_id,
+                zone=self.here.factors.zone,
+                cpu_seconds=share.cpu_seconds,
+                footprint=cost,
+            )
+        )

@@ -1,0 +1,315 @@
+"""Any OpenAI-compatible server as a backend: bytes pass through, usage is always counted.
+
+This machine's joules for passing a call on are metered like any other; the model's own energy can't be read
+from here, so it is estimated, or said to be unknown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import msgspec
+
+from negajoule.errors import EngineError
+from negajoule.gateway.accounts import Tokens
+from negajoule.gateway.sse import DONE, EventCutter, data_of, event
+from negajoule.ledger import new_id
+from negajoule.units import Footprint
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from negajoule.gateway.accounts import Accounts
+    from negajoule.gateway.wire import Call
+    from negajoule.ledger import Status
+    from negajoule.meter import RequestSplitter
+
+    Estimate = Callable[[str, Tokens], Footprint | None]
+
+__all__ = ["UpstreamBackend"]
+
+_PATHS = {"chat": "/chat/completions", "completion": "/completions"}
+_LEDGER_PATIENCE_S = 1.0
+
+
+class UpstreamBackend:
+    """Passes calls on to a server.
+
+    Args:
+        url: its base, with or without ``/v1``.
+        splitter: splits this process's joules over the calls that pass.
+        accounts: books them.
+        estimate: footprint of the model's own work; ``None`` from it means unknown.
+        key: sent as bearer token; without it the client's own ``Authorization`` isn't passed on.
+        silence_s: longest silence before the server counts as gone [s].
+    """
+
+    def __init__(
+        self,
+        url: str,
+        splitter: RequestSplitter,
+        accounts: Accounts,
+        *,
+        estimate: Estimate,
+        key: str | None = None,
+        silence_s: float = 600.0,
+    ) -> None:
+        base = url.rstrip("/")
+        self.base = base if base.endswith("/v1") else f"{base}/v1"
+        self.splitter = splitter
+        self.accounts = accounts
+        self.estimate = estimate
+        self._headers = {"content-type": "application/json"}
+        if key:
+            self._headers["authorization"] = f"Bearer {key}"
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=10.0, sock_read=silence_s)
+        self._session: aiohttp.ClientSession | None = None
+        self._open: set[UpstreamExchange] = set()
+
+    async def models(self) -> list[dict[str, Any]]:
+        """The models that the server lists."""
+        answer = await self._get_json("/models")
+        models = answer.get("data") if isinstance(answer, dict) else None
+        if not isinstance(models, list):
+            raise EngineError(
+                "the upstream's list of models isn't one", code="E104", tried=f"{self.base}/models"
+            )
+        return [model for model in models if isinstance(model, dict) and "id" in model]
+
+    async def open(self, call: Call) -> UpstreamExchange:
+        """Take a call on."""
+        exchange = UpstreamExchange(self, call)
+        self._open.add(exchange)
+        return exchange
+
+    async def close(self) -> None:
+        """Book what is still open and let the connections go."""
+        for exchange in list(self._open):
+            await exchange.cancel()
+        if self._session is not None:
+            await self._session.close()
+
+    def forget(self, exchange: UpstreamExchange) -> None:
+        """An exchange has been booked."""
+        self._open.discard(exchange)
+
+    async def post(self, path: str, body: bytes) -> aiohttp.ClientResponse:
+        """Send a body.
+
+        Raises:
+            EngineError: (E103) if the server can't be reached or refuses; its status is passed on.
+        """
+        try:
+            response = await self._client().post(self.base + path, data=body)
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise self.unreachable(error) from None
+        if response.status != 200:
+            text = await _text(response)
+            response.release()
+            raise EngineError(
+                f"the upstream refused: {_message_in(text)}", code="E103", status=response.status
+            )
+        return response
+
+    def unreachable(self, error: Exception) -> EngineError:
+        """The error for a server that can't be reached or fell silent."""
+        timed_out = isinstance(error, TimeoutError)
+        reason = "no answer in time" if timed_out else str(error) or type(error).__name__
+        return EngineError(
+            f"the upstream can't be reached: {reason}",
+            code="E103",
+            tried=self.base,
+            fix="check that the server runs and the URL is right",
+            status=504 if timed_out else 502,
+        )
+
+    async def _get_json(self, path: str) -> Any:  # noqa: ANN401 (another server's JSON)
+        try:
+            async with self._client().get(self.base + path) as response:
+                data = await response.read()
+                if response.status != 200:
+                    raise EngineError(
+                        f"the upstream refused: {_message_in(data)}", code="E103", status=response.status
+                    )
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise self.unreachable(error) from None
+        return _decode(data)
+
+    def _client(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                headers=self._headers,
+                timeout=self._timeout,
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30.0),
+            )
+        return self._session
+
+
+class UpstreamExchange:
+    """One call passed on; booked once, however it ends."""
+
+    def __init__(self, backend: UpstreamBackend, call: Call) -> None:
+        self.request_id = new_id("req")
+        self.cost: Footprint | None = None
+        self.status: Status = "ok"
+        self.tokens = Tokens()
+        self._backend = backend
+        self._call = call
+        self._started_s = time.time()
+        self._response: aiohttp.ClientResponse | None = None
+        backend.splitter.begin(self.request_id)
+
+    async def plain(self) -> dict[str, Any]:
+        """The whole answer."""
+        try:
+            self._response = await self._backend.post(_PATHS[self._call.task], self._call.raw)
+            answer = _decode(await self._response.read())
+            if not isinstance(answer, dict):
+                raise EngineError("the upstream's answer isn't a JSON object", code="E104")
+        except EngineError:
+            await self._book("failed")
+            raise
+        except (aiohttp.ClientError, TimeoutError) as error:
+            await self._book("failed")
+            raise self._backend.unreachable(error) from None
+        except asyncio.CancelledError:
+            await self._book("cancelled")
+            raise
+        self._count(answer.get("usage"))
+        await self._book("ok")
+        answer["footprint"] = self._footprint()
+        return answer
+
+    async def events(self) -> AsyncIterator[bytes]:
+        """The answer's events as they come; the last one before the end mark gets the footprint."""
+        try:
+            self._response = await self._backend.post(_PATHS[self._call.task], self._streamed_body())
+            cutter = EventCutter()
+            held: bytes | None = None
+            async for piece in self._response.content.iter_any():
+                for raw in cutter.feed(piece):
+                    data = data_of(raw)
+                    if data is None:
+                        continue
+                    if data.strip() == b"[DONE]":
+                        await self._book("ok")
+                        if held is not None:
+                            yield event(self._with_footprint(held))
+                        yield DONE
+                        return
+                    if self._is_unasked_usage(data):
+                        continue
+                    if held is not None:
+                        yield event(held)
+                    held = data
+            if held is not None:
+                yield event(held)
+            raise EngineError("the upstream broke off before the end of its answer", code="E103")
+        except EngineError:
+            await self._book("failed")
+            raise
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            await self._book("failed")
+            raise self._backend.unreachable(error) from None
+
+    async def cancel(self) -> None:
+        """The client has gone: drop the connection, keep the account."""
+        if self._response is not None:
+            self._response.close()
+        await self._book("cancelled")
+
+    def _streamed_body(self) -> bytes:
+        if self._call.include_usage:
+            return self._call.raw
+        body = self._call.body()
+        body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
+        return msgspec.json.encode(body)
+
+    def _is_unasked_usage(self, data: bytes) -> bool:
+        """Note usage wherever it stands; tell whether the event holds nothing else and wasn't asked for."""
+        if b'"usage"' not in data:
+            return False
+        chunk = _decode(data)
+        if not isinstance(chunk, dict) or not isinstance(chunk.get("usage"), dict):
+            return False
+        self._count(chunk["usage"])
+        return not chunk.get("choices") and not self._call.include_usage
+
+    def _count(self, usage: object) -> None:
+        if isinstance(usage, dict):
+            details = usage.get("prompt_tokens_details")
+            cached = details.get("cached_tokens") if isinstance(details, dict) else None
+            self.tokens = Tokens(
+                _count_of(usage.get("prompt_tokens")),
+                _count_of(cached),
+                _count_of(usage.get("completion_tokens")),
+            )
+
+    async def _book(self, status: Status) -> None:
+        if self.cost is not None:
+            return
+        self.status = status
+        backend = self._backend
+        share = backend.splitter.end(self.request_id)
+        own = backend.accounts.here.cost(share.parts, share.node_seconds)
+        theirs = backend.estimate(self._call.model, self.tokens)
+        if theirs is None:
+            note = "the energy of the upstream's model isn't known; the parts list this machine's only"
+            self.cost = Footprint(
+                boundary=own.boundary, parts=own.parts, factors=own.factors, notes=(*own.notes, note)
+            )
+        else:
+            self.cost = own + theirs
+        backend.forget(self)
+        written = backend.accounts.book_request(
+            request_id=self.request_id,
+            model=self._call.model,
+            status=status,
+            started_s=self._started_s,
+            tokens=self.tokens,
+            cpu_seconds=share.cpu_seconds,
+            cost=self.cost,
+        )
+        await asyncio.wait([asyncio.wrap_future(written)], timeout=_LEDGER_PATIENCE_S)
+
+    def _with_footprint(self, data: bytes) -> bytes:
+        chunk = _decode(data)
+        if not isinstance(chunk, dict):
+            return data
+        return msgspec.json.encode({**chunk, "footprint": self._footprint()})
+
+    def _footprint(self) -> dict[str, Any]:
+        assert self.cost is not None, "a call that has ended has been booked"
+        return {"request_id": self.request_id, **self.cost.to_dict(detail=False)}
+
+
+def _decode(data: bytes) -> Any:  # noqa: ANN401 (another server's JSON)
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise EngineError("the upstream's answer isn't JSON", code="E104") from None
+
+
+def _count_of(value: object) -> int | None:
+    """A count that can be believed: a whole number that isn't negative."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+async def _text(response: aiohttp.ClientResponse) -> bytes:
+    try:
+        return await response.content.read(65_536)
+    except (aiohttp.ClientError, TimeoutError):
+        return b""
+
+
+def _message_in(data: bytes) -> str:
+    """The message of an error in OpenAI's shape, or the start of whatever came."""
+    try:
+        error = msgspec.json.decode(data)["error"]
+        message = error["message"] if isinstance(error, dict) else error
+        return str(message)[:500]
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):
+        return data[:200].decode(errors="replace").strip() or "no reason given"
