@@ -3,17 +3,24 @@
 - ``protocol``: what an engine promises, its cards, counts and progress
 - ``request``: what a request must look like
 - ``assemble``: chunks folded into the plain answer
+- ``llama``: the real engine, llama.cpp in this process
+- ``stream``: llama.cpp's chunks made public, its counts made progress
+- ``gguf``: the head of a model file
+- ``packaged``: the model that comes as a package
+- ``cores``: how many cores may be used
 - ``fake``: a deterministic engine for tests
 """
 
 from negajoule.engine.assemble import Assembly, assemble
 from negajoule.engine.fake import FakeEngine
+from negajoule.engine.llama import LlamaEngine
 from negajoule.engine.protocol import Engine, ModelCard, Progress, Result, Task, Timings
 
 __all__ = [
     "Assembly",
     "Engine",
     "FakeEngine",
+    "LlamaEngine",
     "ModelCard",
     "Progress",
     "Result",

@@ -79,14 +79,14 @@ class FakeEngine:
         task: Task,
         body: Mapping[str, Any],
         on_chunk: Callable[[dict[str, Any]], bool],
-        on_progress: Callable[[Progress], None] | None = None,
+        on_progress: Callable[[Progress], bool | None] | None = None,
     ) -> Result:
         """See ``Engine.run``."""
-        check(task, body)
-        prompt = _prompt_words(task, body)
+        request = check(task, body)
+        prompt = _prompt_words(task, request)
         card = self.models[0]
         if len(prompt) >= card.context_tokens:
-            raise too_long(len(prompt), card.context_tokens)
+            raise too_long(task, len(prompt), card.context_tokens)
         with self._free_slots:
             if self._closed.is_set():
                 raise EngineError("the fake engine is closed", status=503)
@@ -96,7 +96,7 @@ class FakeEngine:
                 self._running += 1
                 self.most_at_once = max(self.most_at_once, self._running)
             try:
-                return self._answer(task, body, prompt, number, on_chunk, on_progress)
+                return self._answer(task, request, prompt, number, on_chunk, on_progress)
             finally:
                 with self._lock:
                     self._running -= 1
@@ -108,15 +108,14 @@ class FakeEngine:
     def _answer(
         self,
         task: Task,
-        body: Mapping[str, Any],
+        request: dict[str, Any],
         prompt: list[str],
         number: int,
         on_chunk: Callable[[dict[str, Any]], bool],
-        on_progress: Callable[[Progress], None] | None,
+        on_progress: Callable[[Progress], bool | None] | None,
     ) -> Result:
         room = self.models[0].context_tokens - len(prompt)
-        asked = body.get("max_completion_tokens", body.get("max_tokens"))
-        longest = room if asked is None else min(room, asked)
+        longest = min(room, request.get("max_tokens", room))
         chat = task == "chat"
         frame = {
             "id": f"{'chatcmpl' if chat else 'cmpl'}-fake-{number}",
@@ -134,28 +133,27 @@ class FakeEngine:
             return {**frame, "choices": [choice]}
 
         begin_s = time.perf_counter()
-        if on_progress is not None:
-            on_progress(Progress("prefill", len(prompt)))
+        cancelled = on_progress is not None and bool(on_progress(Progress("prefill", len(prompt))))
         prefilled_s = time.perf_counter()
         produced = 0
-        cancelled = False
-        for index in range(body.get("n") or 1):
+        for index in range(request.get("n", 1)):
             words = _reply_words(prompt, index)
-            if chat and not cancelled:
-                first = chunk(index, "")
+            first = chunk(index, "")
+            if chat:
                 first["choices"][0]["delta"]["role"] = "assistant"
-                cancelled = on_chunk(first)
+            cancelled = cancelled or bool(on_chunk(first))
             for place, word in enumerate(words[:longest]):
                 if cancelled:
                     break
                 self._before_token(produced)
                 produced += 1
-                if on_progress is not None:
-                    on_progress(Progress("decode", 1))
-                cancelled = on_chunk(chunk(index, f" {word}" if place else word))
+                if on_progress is not None and on_progress(Progress("decode", 1)):
+                    cancelled = True
+                    break
+                cancelled = bool(on_chunk(chunk(index, f" {word}" if place else word)))
             if cancelled:
                 break
-            cancelled = on_chunk(chunk(index, None, "length" if len(words) > longest else "stop"))
+            cancelled = bool(on_chunk(chunk(index, None, "length" if len(words) > longest else "stop")))
         return Result(
             timings=Timings(
                 cached_tokens=0,
@@ -180,11 +178,12 @@ class FakeEngine:
             raise EngineError("the fake engine was closed while it answered", status=503)
 
 
-def _prompt_words(task: Task, body: Mapping[str, Any]) -> list[str]:
+def _prompt_words(task: Task, request: dict[str, Any]) -> list[str]:
     if task == "completion":
-        prompt = body["prompt"]
-        return (prompt if isinstance(prompt, str) else " ".join(map(str, prompt))).split()
-    return [word for message in body["messages"] for word in _message_words(message)]
+        prompt = request["prompt"]
+        text = prompt if isinstance(prompt, str) else " ".join(map(str, prompt))
+        return text.split() or [text]
+    return [word for message in request["messages"] for word in _message_words(message)]
 
 
 def _message_words(message: Mapping[str, Any]) -> Iterator[str]:

@@ -50,7 +50,7 @@ class Timings(msgspec.Struct, frozen=True):
         prompt_tokens: prompt tokens that were computed; cache hits are excluded.
         prompt_s: time of prefill [s], shared with whatever else was in the batch.
         output_tokens: tokens produced, all choices together.
-        output_s: time of decode [s], shared likewise.
+        output_s: time of decode [s], shared likewise, summed over the choices.
     """
 
     cached_tokens: int
@@ -106,7 +106,7 @@ class Engine(Protocol):
         task: Task,
         body: Mapping[str, Any],
         on_chunk: Callable[[dict[str, Any]], bool],
-        on_progress: Callable[[Progress], None] | None = None,
+        on_progress: Callable[[Progress], bool | None] | None = None,
     ) -> Result:
         """Answer one request; blocks until it is done.
 
@@ -115,12 +115,14 @@ class Engine(Protocol):
             body: the client's request; ``stream`` and ``stream_options`` in it are ignored.
             on_chunk: called with every streamed chunk, in order; the last one of each choice holds
                 ``finish_reason``; none holds ``usage``. Returning True cancels.
-            on_progress: called with every bit of work done, from the same thread.
+            on_progress: called with every bit of work done, from the same thread; returning True cancels too,
+                which matters during a long prefill, when there are no chunks.
 
         Raises:
             RequestError: R102 for a field that is missing or of the wrong type, R104 for a prompt that
                 doesn't fit the context; nothing was computed.
             EngineError: E102 if the engine refused or failed; carries the HTTP status.
+            BaseException: whatever a callback raised; the work is ended first.
         """
 
     def close(self) -> None:
