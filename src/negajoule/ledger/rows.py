@@ -9,7 +9,6 @@ import msgspec
 
 from negajoule.ledger.activity import Activity
 from negajoule.units import INDICATORS, Energy, Factor, Footprint, Part, Quantity
-from negajoule.units import quantity as kinds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,17 +31,6 @@ _PLAIN = (
     "tokens_out",
     "cpu_seconds",
 )
-_TYPES: dict[str, type[Quantity]] = {
-    "it_energy": kinds.Energy,
-    "facility_energy": kinds.Energy,
-    "carbon_location": kinds.Carbon,
-    "carbon_market": kinds.Carbon,
-    "water_onsite": kinds.Water,
-    "water_offsite": kinds.Water,
-    "embodied": kinds.Carbon,
-    "abiotic_depletion": kinds.AbioticDepletion,
-    "primary_energy": kinds.PrimaryEnergy,
-}
 _BY_UNIT: dict[str, type[Quantity]] = {kind.unit: kind for kind in Quantity.__subclasses__()}
 
 COLUMNS: tuple[str, ...] = (
@@ -96,7 +84,7 @@ def from_row(row: Mapping[str, Any], context: str) -> Activity:
     bases = msgspec.json.decode(row["bases"])
     shared = msgspec.json.decode(context)
     quantities: dict[str, Any] = {
-        name: _TYPES[name](row[name], row[f"{name}_low"], row[f"{name}_high"], *basis)
+        name: INDICATORS[name](row[name], row[f"{name}_low"], row[f"{name}_high"], *basis)
         for name, basis in bases.items()
     }
     parts = tuple(

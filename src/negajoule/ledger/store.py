@@ -1,7 +1,7 @@
 """The append-only store: one SQLite file in WAL mode.
 
-A row survives the death of the process once ``append`` returns. Ids make writing idempotent: the same activity
-twice is counted once, so a merge or a retry needs no thought.
+A row survives the death of the process once ``append`` returns. Ids make writing idempotent: the same
+activity twice is counted once, so a merge or a retry needs no thought.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 __all__ = ["IndicatorTotal", "Ledger", "Totals", "default_path"]
 
-_INSERT = f"INSERT INTO activity ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))}) "
+_INSERT = (
+    f"INSERT INTO activity ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))}) "
     "ON CONFLICT (id) DO NOTHING"
+)
 
 
 def default_path() -> Path:

@@ -150,18 +150,18 @@ class Footprint(msgspec.Struct, frozen=True):
         return result
 
 
-INDICATORS: tuple[str, ...] = (
-    "it_energy",
-    "facility_energy",
-    "carbon_location",
-    "carbon_market",
-    "water_onsite",
-    "water_offsite",
-    "embodied",
-    "abiotic_depletion",
-    "primary_energy",
-)
-"""The indicator fields of a footprint, in the order they are shown."""
+INDICATORS: dict[str, type[Quantity]] = {
+    "it_energy": Energy,
+    "facility_energy": Energy,
+    "carbon_location": Carbon,
+    "carbon_market": Carbon,
+    "water_onsite": Water,
+    "water_offsite": Water,
+    "embodied": Carbon,
+    "abiotic_depletion": AbioticDepletion,
+    "primary_energy": PrimaryEnergy,
+}
+"""The indicator fields of a footprint and their kinds, in the order they are shown."""
 
 
 def _merge(first: tuple[Part, ...], second: tuple[Part, ...]) -> tuple[Part, ...]:

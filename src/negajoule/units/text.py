@@ -7,7 +7,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from negajoule.units.quantity import Quantity
 
-__all__ = ["interval_text", "number_text", "value_text"]
+__all__ = ["LABELS", "interval_text", "number_text", "value_text"]
+
+LABELS: dict[str, str] = {
+    "it_energy": "IT energy",
+    "facility_energy": "energy with PUE",
+    "carbon_location": "carbon, grid mix",
+    "carbon_market": "carbon, contracts",
+    "water_onsite": "water on site",
+    "water_offsite": "water off site",
+    "embodied": "embodied share",
+    "abiotic_depletion": "minerals",
+    "primary_energy": "primary energy",
+}
+"""What people read for each indicator of a footprint."""
 
 _SCALES: dict[str, tuple[tuple[float, str], ...]] = {
     "J": ((3.6e9, "MWh"), (3.6e6, "kWh"), (3.6e3, "Wh"), (1.0, "J"), (1e-3, "mJ"), (1e-6, "µJ")),
