@@ -138,7 +138,7 @@ def _announce(url: str, behind: str, note: str) -> None:
 
 
 def _play_when_up(server: uvicorn.Server, url: str, outcome: list[int], *, once: bool) -> None:
-    """Play the prompts from a process of its own, so that the client's CPU time isn't billed to the server."""
+    """Play the prompts from another process, so that the client's CPU time isn't billed to the server."""
     while not server.started and not server.should_exit:
         time.sleep(0.02)
     if server.should_exit:
