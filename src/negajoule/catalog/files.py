@@ -27,7 +27,7 @@ COLUMNS = ("key", "value", "low", "high", "unit", "year", "source", "licence", "
 RawRow = tuple[int, list[str]]
 """Number of the line and its cells."""
 
-_KEY = re.compile(r"[a-z][a-z0-9-]*(\.[A-Za-z0-9+-]+)+")
+_KEY = re.compile(r"[a-z][a-z0-9-]*(\.[A-Za-z0-9_+-]+)+")
 _FIRST_YEAR, _LAST_YEAR = 1990, 2100
 
 

@@ -1,1 +1,42 @@
-"""To come."""
+"""Measuring: what a process or a machine draws, by counters where they can be read, by a model elsewhere.
+
+- ``probe``: what every instrument promises, and the readings, gaps and capabilities it gives
+- ``track``: raw counters and power samples to energy that never falls, with bounds and gaps
+- ``rapl``, ``nvml``: the instruments
+- ``discovery``: which of them can be read here
+- ``host``: processor, memory, container limits, identity
+- ``usage``, ``process_tree``: CPU time and memory of a tree of processes, or of the machine
+- ``model``: the coefficients where nothing can be read
+- ``attribution``: a machine's energy split over claims, nobody's share kept apart
+- ``meter``: running sums, snapshots and windows
+- ``requests``: what the meter reads, split over the requests of a batching engine
+"""
+
+from negajoule.meter.discovery import capabilities, find_probes
+from negajoule.meter.host import Host, read_host
+from negajoule.meter.meter import Meter, Snapshot, Window, grade_shares
+from negajoule.meter.probe import Capability, Gap, Probe, Reading
+from negajoule.meter.process_tree import adopt_orphans, reap_orphans
+from negajoule.meter.requests import Balance, RequestSplitter, Share
+from negajoule.meter.usage import tree_of
+
+__all__ = [
+    "Balance",
+    "Capability",
+    "Gap",
+    "Host",
+    "Meter",
+    "Probe",
+    "Reading",
+    "RequestSplitter",
+    "Share",
+    "Snapshot",
+    "Window",
+    "adopt_orphans",
+    "capabilities",
+    "find_probes",
+    "grade_shares",
+    "read_host",
+    "reap_orphans",
+    "tree_of",
+]
