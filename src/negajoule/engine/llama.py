@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LlamaEngine"]
 
-_PREFILL_STEP_TOKENS = 256
+_PREFILL_STEP_TOKENS = 128
 """Prompt tokens computed at a time: how often a long prefill reports, can be ended and lets others decode."""
 
 _PROMPT_CACHE_MIB = 256
@@ -44,8 +44,8 @@ class LlamaEngine:
         name: "llama.cpp".
         models: its one card.
         slots: how many requests share the batch.
-        decode_threads: threads that produce tokens.
-        prefill_threads: threads that read prompts.
+        threads: threads at work while one request decodes alone.
+        batch_threads: threads at work on prompts, and on the tokens of several requests together.
     """
 
     name = "llama.cpp"
@@ -56,8 +56,8 @@ class LlamaEngine:
         *,
         slots: int = 8,
         slot_context_tokens: int = 2048,
-        decode_threads: int | None = None,
-        prefill_threads: int | None = None,
+        threads: int | None = None,
+        batch_threads: int | None = None,
     ) -> None:
         """Load a model; takes about a second.
 
@@ -65,8 +65,8 @@ class LlamaEngine:
             model_path: a GGUF file; ``None`` takes the packaged SmolLM2-135M-Instruct.
             slots: requests that run at once; each has memory of its own.
             slot_context_tokens: longest prompt and answer together, of one request.
-            decode_threads: ``None`` takes all usable cores.
-            prefill_threads: ``None`` takes all usable cores.
+            threads: for one request that decodes alone; ``None`` takes all usable cores but one.
+            batch_threads: for prompts and for several requests together; ``None`` likewise.
 
         Raises:
             EngineError: E101 if the model is absent or no GGUF file, E102 if llama.cpp can't load it.
@@ -75,14 +75,11 @@ class LlamaEngine:
         """
         path = packaged_model() if model_path is None else Path(model_path)
         head = read_head(path)
-        cores = usable_cores()
         self.slots = _at_least_one("slots", slots)
-        self.decode_threads = _at_least_one(
-            "decode_threads", cores if decode_threads is None else decode_threads
-        )
-        self.prefill_threads = _at_least_one(
-            "prefill_threads", cores if prefill_threads is None else prefill_threads
-        )
+        # its threads spin while they wait for each other: one core stays free for the rest of the machine
+        spare = max(1, usable_cores() - 1)
+        self.threads = _at_least_one("threads", spare if threads is None else threads)
+        self.batch_threads = _at_least_one("batch_threads", spare if batch_threads is None else batch_threads)
         if not 1 <= slot_context_tokens <= head.context_tokens:
             raise ConfigError(
                 f"slot_context_tokens is {slot_context_tokens}; the model holds 1 to {head.context_tokens}"
@@ -177,8 +174,8 @@ class LlamaEngine:
             params.n_parallel = self.slots
             params.n_ctx = card.context_tokens * self.slots  # shared out evenly among the slots
             params.n_batch = params.n_ubatch = _PREFILL_STEP_TOKENS
-            params.cpuparams.n_threads = self.decode_threads
-            params.cpuparams_batch.n_threads = self.prefill_threads
+            params.cpuparams.n_threads = self.threads
+            params.cpuparams_batch.n_threads = self.batch_threads
             params.cache_ram_mib = _PROMPT_CACHE_MIB
             params.fit_params = False  # or it would shrink the context in silence
             params.verbosity = -1
