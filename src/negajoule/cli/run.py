@@ -58,7 +58,6 @@ def run(
     before = meter.read()
     code = _execute(command)
     window = meter.between(before, meter.read())
-    notes = [f"{gap.kind} of {gap.domain}: {gap.detail}" for gap in window.gaps]
     activity = Activity(
         id=new_id("run"),
         started_s=started_s,
@@ -69,7 +68,7 @@ def run(
         host=here.host.host_id,
         zone=here.factors.zone,
         cpu_seconds=window.cpu_s,
-        footprint=here.cost(window.parts, window.seconds, notes=notes),
+        footprint=here.cost_of(window),
     )
     _show(activity, code, as_json=as_json, output=output)
     if ledger is not None:

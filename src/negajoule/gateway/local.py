@@ -206,7 +206,7 @@ class LocalExchange:
         await asyncio.wait([asyncio.wrap_future(written)], timeout=_LEDGER_PATIENCE_S)
 
     def _on_progress(self, progress: Progress) -> None:
-        self._backend.splitter.work(self.request_id, progress.tokens)
+        self._backend.splitter.work(self.request_id, progress.tokens, progress.kind)
 
     def _on_chunk_plain(self, chunk: dict[str, Any]) -> bool:
         self._assembly.add(chunk)

@@ -40,7 +40,7 @@ class _ChatBody(_Body):
 
 
 class _CompletionBody(_Body):
-    prompt: str | list[str] | list[int] | list[list[int]] = ""
+    prompt: str | list[str | int | list[int]] = ""
 
 
 class Call(msgspec.Struct, frozen=True):

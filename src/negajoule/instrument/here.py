@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from negajoule.grid import Location
-    from negajoule.meter import Host
+    from negajoule.meter import Host, Window
     from negajoule.physics import Factors
     from negajoule.units import Footprint, Part
 
@@ -53,6 +53,11 @@ class Here(NamedTuple):
             memory_gb=self.memory_gb,
             notes=notes,
         )
+
+    def cost_of(self, window: Window) -> Footprint:
+        """The footprint of a whole window of the meter, its gaps named."""
+        gaps = [f"{gap.kind} of {gap.domain}: {gap.detail}" for gap in window.gaps]
+        return self.cost(window.parts, window.seconds, notes=(*window.notes, *gaps))
 
 
 def find_here(settings: Settings | None = None) -> Here:

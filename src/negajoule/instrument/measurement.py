@@ -86,8 +86,7 @@ class Measurement:
             raise MeterError(f"measurement {self.label!r} was {state}", code="M104")
         meter, here = _SHARED.get()
         self._window = meter.between(self._first, meter.read())
-        notes = [f"{gap.kind} of {gap.domain}: {gap.detail}" for gap in self._window.gaps]
-        self._footprint = here.cost(self._window.parts, self._window.seconds, notes=notes)
+        self._footprint = here.cost_of(self._window)
         if self.record:
             self._book(here)
         return self._footprint

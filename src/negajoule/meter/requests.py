@@ -5,8 +5,10 @@ is split over its sequences by the tokens it computed for each: a prompt token a
 plus a term for the length of the context that attention reads. Weights are read once a step for all of them,
 which is why batching saves and why the split is by tokens and not by time.
 
-Steps aren't announced; their tokens arrive in bursts. The meter is read at the start of a burst, that is at the
-end of a step, and at most once in ``spacing_s``; tokens of a burst belong to the window that ends at its start.
+Steps aren't announced, but a sequence decodes one token a step: when one that has reported a token reports
+again, another step has ended. The meter is read at that report, and at most once in ``spacing_s``; what is
+reported up to the next such moment belongs to the window that ends there. No clock decides, so threads that
+report late don't matter.
 Time in which nothing ran goes to idle; time in which requests ran without a token (a long prefill that is
 cancelled) goes to those present, by the time they were there.
 """
@@ -15,18 +17,16 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from negajoule.units import Basis, Energy, Part, weakest
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
 
-    from negajoule.meter.meter import Snapshot, Window
+    from negajoule.meter.window import Snapshot, Window
 
 __all__ = ["Balance", "RequestSplitter", "Share"]
-
-_BURST_GAP_S = 0.002
 
 
 class _Reads(Protocol):
@@ -127,7 +127,7 @@ class RequestSplitter:
         self._lock = threading.Lock()
         self._first = self._opened = meter.read()
         self._closing: Snapshot | None = None
-        self._last_event_s = 0.0
+        self._reported: set[Hashable] = set()
         self._work: dict[Hashable, float] = {}
         self._active: dict[Hashable, _Account] = {}
         self._idle = _Account(self._opened.time_s)
@@ -151,16 +151,13 @@ class RequestSplitter:
             now = self._settle_all()
             self._active[request] = _Account(now.time_s)
 
-    def work(self, request: Hashable, tokens: int) -> None:
+    def work(self, request: Hashable, tokens: int, kind: Literal["prefill", "decode"]) -> None:
         """Tokens were computed for a request; cache hits don't count."""
-        now = time.monotonic()
         with self._lock:
-            if now - self._last_event_s > _BURST_GAP_S:
-                if self._closing is not None:
-                    self._settle(self._closing)
-                if now - self._opened.time_s >= self._spacing_s:
-                    self._closing = self._meter.read()
-            self._last_event_s = now
+            if kind == "decode":
+                if request in self._reported or not self._reported:
+                    self._step_ended()
+                self._reported.add(request)
             account = self._active.get(request)
             if account is not None:
                 mean_context = account.context_tokens + tokens / 2
@@ -199,6 +196,13 @@ class RequestSplitter:
                 in_flight_j=sum(account.energy_j for account in self._active.values()),
                 idle_j=self._idle_taken_j + self._idle.energy_j,
             )
+
+    def _step_ended(self) -> None:
+        self._reported.clear()
+        if self._closing is not None:
+            self._settle(self._closing)
+        if time.monotonic() - self._opened.time_s >= self._spacing_s:
+            self._closing = self._meter.read()
 
     def _settle_all(self) -> Snapshot:
         if self._closing is not None:

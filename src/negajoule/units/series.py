@@ -64,7 +64,7 @@ class Series:
         if self.kind == "counter":
             return self.values - self.values[0]
         height = self.values[:-1] if self.kind == "step" else (self.values[:-1] + self.values[1:]) / 2
-        return np.concatenate(([0.0], np.cumsum(height * widths)))
+        return np.asarray(np.concatenate(([0.0], np.cumsum(height * widths))))
 
     def __repr__(self) -> str:
         span = self.times_s[-1] - self.times_s[0]

@@ -42,7 +42,7 @@ def number_text(value: float, digits: int = 2) -> str:
     text = f"{value:.{digits}g}"
     if "e" not in text:
         return text
-    return f"{value:.0f}" if 1 <= abs(value) < 1e6 else text
+    return f"{float(text):.0f}" if 1 <= abs(value) < 1e6 else text
 
 
 def value_text(quantity: Quantity, digits: int = 2) -> str:

@@ -1,0 +1,108 @@
+"""A real server on loopback, with the labelled fake engine or a scripted upstream behind it."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+import uvicorn
+
+from negajoule.dashboard import pages
+from negajoule.gateway import Accounts, Metrics, create_app
+from negajoule.instrument import find_here
+from negajoule.ledger import Ledger, LedgerWriter
+from negajoule.meter import Meter, RequestSplitter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from starlette.applications import Starlette
+
+    from negajoule.gateway.backend import Backend
+
+    MakeBackend = Callable[[RequestSplitter, Accounts], Backend]
+
+
+class Running(NamedTuple):
+    """A server that answers, and what is behind it."""
+
+    url: str
+    ledger: Ledger
+    writer: LedgerWriter
+    splitter: RequestSplitter
+    meter: Meter
+
+
+@contextlib.contextmanager
+def serving(app: Starlette) -> Iterator[str]:
+    """Run an application on a free loopback port."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=5))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    while not server.started and thread.is_alive():
+        time.sleep(0.005)
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(timeout=20)
+        listener.close()
+        assert not thread.is_alive(), "the server must stop when asked"
+
+
+@contextlib.contextmanager
+def gateway(make_backend: MakeBackend, *, max_body_bytes: int = 1_000_000) -> Iterator[Running]:
+    """Run our gateway with a fresh ledger."""
+    here = find_here()
+    with Ledger() as ledger:
+        writer = LedgerWriter(ledger, retry_s=0.05)
+        accounts = Accounts(here, writer, Metrics())
+        meter = Meter.for_process()
+        splitter = RequestSplitter(meter)
+
+        class _Late:
+            """The backend needs a running loop, which the server makes."""
+
+            async def _made(self) -> Backend:
+                if not hasattr(self, "backend"):
+                    self.backend = make_backend(splitter, accounts)
+                return self.backend
+
+            async def models(self):
+                return await (await self._made()).models()
+
+            async def open(self, call):
+                return await (await self._made()).open(call)
+
+            async def close(self):
+                await (await self._made()).close()
+
+        app = create_app(
+            backend=_Late(),
+            accounts=accounts,
+            splitter=splitter,
+            ledger=ledger,
+            max_body_bytes=max_body_bytes,
+            pages=pages(ledger, here, "a test"),
+        )
+        try:
+            with serving(app) as url:
+                yield Running(url, ledger, writer, splitter, meter)
+        finally:
+            writer.close()
+            meter.close()
+
+
+@pytest.fixture()
+def served(fresh_home) -> Iterator[Running]:
+    """A gateway with the fake engine."""
+    from negajoule.engine import FakeEngine
+    from negajoule.gateway import EngineBackend
+
+    with gateway(lambda splitter, accounts: EngineBackend(FakeEngine(), splitter, accounts)) as running:
+        yield running
