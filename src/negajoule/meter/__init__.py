@@ -8,17 +8,20 @@
 - ``usage``, ``process_tree``: CPU time and memory of a tree of processes, or of the machine
 - ``model``: the coefficients where nothing can be read
 - ``attribution``: a machine's energy split over claims, nobody's share kept apart
-- ``meter``: running sums, snapshots and windows
+- ``bank``: all probes read together, no domain counted twice
+- ``meter``: running sums, a heartbeat where a probe needs one
+- ``window``: what the meter gives: snapshots, windows, shares by grade
 - ``requests``: what the meter reads, split over the requests of a batching engine
 """
 
 from negajoule.meter.discovery import capabilities, find_probes
 from negajoule.meter.host import Host, read_host
-from negajoule.meter.meter import Meter, Snapshot, Window, grade_shares
+from negajoule.meter.meter import Meter
 from negajoule.meter.probe import Capability, Gap, Probe, Reading
 from negajoule.meter.process_tree import adopt_orphans, reap_orphans
 from negajoule.meter.requests import Balance, RequestSplitter, Share
 from negajoule.meter.usage import tree_of
+from negajoule.meter.window import Snapshot, Window, grade_shares
 
 __all__ = [
     "Balance",

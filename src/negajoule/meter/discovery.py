@@ -6,7 +6,6 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from negajoule.errors import ExtraMissingError
 from negajoule.meter.nvml import NvmlProbe, nvml_capability, nvml_present
 from negajoule.meter.rapl import RaplProbe, rapl_capability, rapl_zones
 
@@ -27,7 +26,7 @@ def find_probes(root: Path = Path("/")) -> list[Probe]:
         with contextlib.suppress(OSError):
             probes.append(RaplProbe(root))
     if nvml_present(root):
-        with contextlib.suppress(ExtraMissingError, Exception):
+        with contextlib.suppress(Exception):
             probes.append(NvmlProbe())
     return probes
 

@@ -11,11 +11,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
-
-import msgspec
 
 from negajoule.errors import MeterError
 from negajoule.meter.attribution import (
@@ -29,11 +26,13 @@ from negajoule.meter.attribution import (
     reserved_share,
     split,
 )
+from negajoule.meter.bank import ProbeBank
 from negajoule.meter.discovery import find_probes
 from negajoule.meter.host import read_host
-from negajoule.meter.model import ONE, ZERO, Coefficients, Span, from_catalog
-from negajoule.meter.probe import Gap, Probe, Reading, SharingProbe
+from negajoule.meter.model import ONE, Coefficients, Span, from_catalog
+from negajoule.meter.probe import Gap, Probe
 from negajoule.meter.usage import MachineUsage, Tree, Usage, tree_of
+from negajoule.meter.window import Snapshot, Window
 from negajoule.units import Energy, Part, total
 
 if TYPE_CHECKING:
@@ -42,50 +41,12 @@ if TYPE_CHECKING:
     from negajoule.meter.host import Host
     from negajoule.units import Basis
 
-__all__ = ["Meter", "Snapshot", "Window", "grade_shares"]
+__all__ = ["Meter"]
 
-KEPT_GAPS = 4096
 CLOCK_TOLERANCE_S = 1.0
-
-
-class Snapshot(msgspec.Struct, frozen=True):
-    """The meter at one moment.
-
-    Attributes:
-        time_s: monotonic clock [s].
-        wall_s: UTC seconds since 1970; may jump [s].
-        cpu_s: CPU time so far of the tree, or of the machine [s].
-        sums: value, low and high of every part, in the meter's order [J].
-        meter: which meter took it.
-    """
-
-    time_s: float
-    wall_s: float
-    cpu_s: float
-    sums: tuple[float, ...]
-    meter: int
-
-
-class Window(msgspec.Struct, frozen=True):
-    """What was used between two snapshots.
-
-    Attributes:
-        seconds: its length [s].
-        cpu_s: CPU time in it [s].
-        parts: shares that add up to ``energy``.
-        energy: IT energy of the node that is ours [J].
-        unattributed: what counters gave and nobody claimed; with ``parts`` it makes the machine.
-        gaps: stretches in it that no counter vouches for.
-        notes: what the reader must know.
-    """
-
-    seconds: float
-    cpu_s: float
-    parts: tuple[Part, ...]
-    energy: Energy
-    unattributed: tuple[Part, ...] = ()
-    gaps: tuple[Gap, ...] = ()
-    notes: tuple[str, ...] = ()
+COMMAND_PERIOD_S = 0.25
+LOWEST_SPAN_S = 0.5
+"""A package's lowest power is taken over at least this long."""
 
 
 class _Account:
@@ -125,22 +86,20 @@ class Meter:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.host, self.coefficients = host, coefficients
-        self._probes = list(probes)
+        self.probes = ProbeBank(probes)
         self._tree, self._machine = tree, machine
         self._clock, self._wall = clock, wall
-        self._sharing = [probe for probe in probes if isinstance(probe, SharingProbe)]
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._accounts: dict[tuple[bool, str, str, str], _Account] = {}
-        self._gaps: deque[Gap] = deque(maxlen=KEPT_GAPS)
-        self._seen: dict[str, Reading] = {}
-        self._owners: dict[str, str] = {}
+        self._lowest_w = float("inf")
         self._time_s, self._wall_s = clock(), wall()
         self._usage = self._read_usage()
         self._shares = CpuShare(self._time_s, self._usage.cpu_s, machine.cpu_s() if machine else 0.0)
-        self._poll()
+        self.probes.poll(self._time_s)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._period_s = 0.0
         self.read()
 
     @classmethod
@@ -174,8 +133,14 @@ class Meter:
 
     @classmethod
     def for_command(cls, *, files: Path = Path("/"), probes: Sequence[Probe] | None = None) -> Self:
-        """A meter for what this process starts, itself left out; arguments as in ``for_process``."""
-        return cls.for_process(only_descendants=True, files=files, probes=probes)
+        """A meter for what this process starts, itself left out; arguments as in ``for_process``.
+
+        It reads in the background, to see memory and processes that come and go; that costs the commands
+        nothing.
+        """
+        meter = cls.for_process(only_descendants=True, files=files, probes=probes)
+        meter.start_heartbeat(COMMAND_PERIOD_S)
+        return meter
 
     @classmethod
     def for_machine(cls, *, files: Path = Path("/"), probes: Sequence[Probe] | None = None) -> Self:
@@ -223,43 +188,49 @@ class Meter:
             (ours if account.ours else others).append(
                 Part(account.name, energy, account.source, account.grade)
             )
-        gaps = tuple(
-            gap for gap in list(self._gaps) if gap.start_s <= last.time_s and gap.end_s >= first.time_s
-        )
         return Window(
             seconds=last.time_s - first.time_s,
             cpu_s=last.cpu_s - first.cpu_s,
             parts=tuple(ours),
             energy=total(part.energy for part in ours) or Energy.exact(0.0, "assumed", "node"),
             unattributed=tuple(others),
-            gaps=gaps,
+            gaps=self.probes.gaps(first.time_s, last.time_s),
             notes=self.coefficients.notes,
         )
 
-    def start_heartbeat(self) -> None:
-        """Read in the background as often as the most demanding probe needs; do nothing if none does."""
-        periods = [probe.heartbeat_s for probe in self._probes if probe.heartbeat_s is not None]
-        if periods and self._thread is None:
-            self._stop.clear()
-            self._thread = threading.Thread(
-                target=self._beat, args=(min(periods),), name="negajoule-meter", daemon=True
-            )
-            self._thread.start()
+    def start_heartbeat(self, period_s: float | None = None) -> None:
+        """Read in the background as often as the most demanding probe needs; do nothing if none does.
+
+        Args:
+            period_s: read at least this often, whatever the probes need [s].
+        """
+        periods = [period for period in (period_s, self.probes.period_s) if period is not None]
+        if not periods or (self._thread is not None and min(periods) >= self._period_s):
+            return
+        self._halt()
+        self._period_s = min(periods)
+        self._thread = threading.Thread(
+            target=self._beat, args=(self._period_s,), name="negajoule-meter", daemon=True
+        )
+        self._thread.start()
 
     def close(self) -> None:
         """Stop the heartbeat and give back handles; snapshots already taken stay usable."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join(timeout=1.0)
-            self._thread = None
+        self._halt()
         with self._lock:
-            probes, self._probes = self._probes, []
-            for item in (*probes, self._tree, self._machine):
+            for item in (self.probes, self._tree, self._machine):
                 if item is not None:
                     item.close()
 
+    def _halt(self) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=1.0)
+        self._thread, self._stop = None, threading.Event()
+
     def _beat(self, period_s: float) -> None:
-        while not self._stop.wait(period_s):
+        stop = self._stop
+        while not stop.wait(period_s):
             self.read()
 
     def _after_fork(self) -> None:
@@ -272,7 +243,7 @@ class Meter:
         self._shares = CpuShare(self._clock(), self._usage.cpu_s, self._shares.machine_s)
         if self._thread is not None:
             self._thread, self._stop = None, threading.Event()
-            self.start_heartbeat()
+            self.start_heartbeat(self._period_s)
 
     def _read_usage(self) -> Usage:
         if self._tree is not None:
@@ -286,15 +257,16 @@ class Meter:
         cpu_s = max(usage.cpu_s - before.cpu_s, 0.0)
         if abs((wall_s - self._wall_s) - (now_s - self._time_s)) > CLOCK_TOLERANCE_S:
             moved_s = (wall_s - self._wall_s) - (now_s - self._time_s)
-            self._gaps.append(
+            self.probes.note(
                 Gap("clock", "wall clock", self._time_s, now_s, f"the wall clock moved by {moved_s:.1f} s")
             )
         self._time_s, self._wall_s, self._usage = now_s, wall_s, usage
-        counted = self._poll()
+        counted = self.probes.poll(now_s)
         coefficients, host = self.coefficients, self.host
-        whole = self._tree is None
         all_cores = coefficients.cores_per_reserved_thread.scaled(host.threads)
-        cores = all_cores if whole else reserved_cores(host, coefficients, cpu_s=cpu_s, seconds=seconds)
+        cores = all_cores
+        if self._tree is not None:
+            cores = reserved_cores(host, coefficients, cpu_s=cpu_s, seconds=seconds)
         memory = self._memory(before, usage)
         for piece in modelled(
             coefficients,
@@ -302,12 +274,12 @@ class Meter:
             cpu_s=cpu_s,
             cores=cores,
             memory_bytes=memory,
-            counted=frozenset(self._owners),
+            counted=self.probes.components,
         ):
             self._book(piece, ours=True)
         if not counted:
             return
-        if whole:
+        if self._tree is None:
             for item in machine_slices(counted):
                 self._book(item, ours=True)
             return
@@ -316,9 +288,9 @@ class Meter:
             cpu=self._shares.since(now_s, usage.cpu_s, machine_s),
             reserved=reserved_share(host, cpu_s=cpu_s, seconds=seconds),
             memory=memory.scaled(1 / host.memory_bytes) if host.memory_bytes else ONE,
-            gpus=self._gpu_shares(),
+            gpus=self.probes.shares(counted, self._tree.pids(), numbers_match=host.first_pid_namespace),
         )
-        idle_j = coefficients.package_idle_w.times(all_cores).scaled(seconds)
+        idle_j = self._package_idle_w(counted, all_cores, seconds).scaled(seconds)
         memory_idle_j = coefficients.memory_w_per_byte.scaled(host.memory_bytes * seconds)
         server_j = coefficients.idle_w.times(all_cores).scaled(seconds)
         server_j = Span(*(a + b for a, b in zip(server_j, memory_idle_j, strict=True)))
@@ -329,57 +301,29 @@ class Meter:
             self._book(piece, ours=False)
 
     def _memory(self, before: Usage, usage: Usage) -> Span:
-        """Bytes over a stretch: the container's limit where one is set, else what was held, by trapezoid."""
+        """Bytes over a stretch: the container's limit where one is set, else what was held, by trapezoid.
+
+        A process that came and went within the stretch counts with half its peak, as if it had grown and
+        shrunk evenly.
+        """
         if self._tree is None:
             return ONE.scaled(self.host.memory_bytes)
         limit = self.host.memory_limit_bytes
         if limit is not None:
             return ONE.scaled(limit)
         return Span(
-            (before.resident_bytes + usage.resident_bytes) / 2,
+            (before.resident_bytes + usage.resident_bytes + usage.passing_bytes) / 2,
             min(before.resident_low_bytes, usage.resident_low_bytes),
-            max(before.resident_bytes, usage.resident_bytes),
+            max(before.resident_bytes, usage.resident_bytes) + usage.passing_bytes,
         )
 
-    def _poll(self) -> list[Counted]:
-        """Read the probes; the first that gives a component keeps it, so that none is counted twice."""
-        counted: list[Counted] = []
-        for probe in self._probes:
-            try:
-                readings = probe.read()
-            except Exception as error:
-                self._gaps.append(Gap("failed read", probe.name, self._time_s, self._time_s, str(error)))
-                continue
-            for reading in readings:
-                if reading.gap is not None:
-                    self._gaps.append(reading.gap)
-                if reading.energy_j is None or reading.component == "check":
-                    continue
-                if reading.component != "gpu" and (
-                    self._owners.setdefault(reading.component, probe.name) != probe.name
-                ):
-                    continue
-                key = f"{probe.name} {reading.domain}"
-                last, self._seen[key] = self._seen.get(key), reading
-                energy_j = _grown(last, reading) if last is not None else ZERO
-                counted.append(
-                    Counted(reading.component, reading.domain, reading.source, reading.grade, energy_j)
-                )
-        return counted
-
-    def _gpu_shares(self) -> dict[str, Span]:
-        if not self._sharing or self._tree is None:
-            return {}
-        pids, match = self._tree.pids(), self.host.first_pid_namespace
-        shares: dict[str, Span] = {}
-        for probe in self._sharing:
-            try:
-                found = probe.shares(pids, numbers_match=match)
-            except Exception as error:
-                self._gaps.append(Gap("failed read", probe.name, self._time_s, self._time_s, str(error)))
-                continue
-            shares |= {domain: Span(*share) for domain, share in found.items()}
-        return shares
+    def _package_idle_w(self, counted: list[Counted], cores: Span, seconds: float) -> Span:
+        """Idle power of the packages: the coefficient's, but no more than the least that was ever seen."""
+        packages = [item for item in counted if item.component == "cpu"]
+        if seconds >= LOWEST_SPAN_S and packages and all(item.grade == "A" for item in packages):
+            self._lowest_w = min(self._lowest_w, sum(item.energy_j.value for item in packages) / seconds)
+        idle_w = self.coefficients.package_idle_w.times(cores)
+        return Span(*(min(watts, self._lowest_w) for watts in idle_w))
 
     def _book(self, piece: Slice, *, ours: bool) -> None:
         key = (ours, piece.name, piece.source, piece.grade)
@@ -390,27 +334,3 @@ class Meter:
         account.value_j += value_j
         account.low_j += low_j
         account.high_j += high_j
-
-
-def grade_shares(parts: Sequence[Part]) -> dict[str, float]:
-    """Which share of the energy has which grade [1]; empty when there's no energy.
-
-    Args:
-        parts: of a window or a footprint.
-    """
-    whole = sum(part.energy.value for part in parts)
-    shares: dict[str, float] = {}
-    for part in parts:
-        if whole > 0:
-            shares[part.grade] = shares.get(part.grade, 0.0) + part.energy.value / whole
-    return dict(sorted(shares.items()))
-
-
-def _grown(last: Reading, reading: Reading) -> Span:
-    """What a domain gave since its last reading; a probe without bounds is taken at its word."""
-    assert reading.energy_j is not None
-    assert last.energy_j is not None
-    value = max(reading.energy_j - last.energy_j, 0.0)
-    low = value if reading.low_j is None or last.low_j is None else reading.low_j - last.low_j
-    high = value if reading.high_j is None or last.high_j is None else reading.high_j - last.high_j
-    return Span(value, min(max(low, 0.0), value), max(high, value))

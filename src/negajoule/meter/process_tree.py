@@ -13,11 +13,15 @@ A process that outlives its parent is handed to the nearest ancestor that asked 
 from __future__ import annotations
 
 import os
+import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
 
 from negajoule.meter.usage import Usage
+
+if sys.platform != "win32":
+    import resource
 
 __all__ = ["ProcessTree", "adopt_orphans", "reap_orphans"]
 
@@ -64,12 +68,14 @@ class ProcessTree:
         self._living: dict[int, _Seen] = {}
         self._next_scan_s = float("-inf")
         self._highest_s = 0.0
+        self._peak_bytes = 0
         self._read_root()
         self._settled_s = self._inherited_s
         self._tolerance_s = 1e-3 if self._own else 2 * TICK_S
 
     def read(self) -> Usage:
         """CPU time and memory now; a tree that has ended keeps its last CPU time."""
+        inherited_s = self._inherited_s
         self._read_root()
         if self._living or not self._own or _has_children():
             complete = self._refresh()
@@ -82,7 +88,8 @@ class ProcessTree:
         for seen in self._living.values():
             cpu_s += seen.own_s + seen.inherited_s
         self._highest_s = max(self._highest_s, cpu_s)
-        return Usage(self._highest_s, *self._memory())
+        passing_bytes = self._peak_bytes if self._inherited_s > inherited_s else 0
+        return Usage(self._highest_s, *self._memory(), passing_bytes)
 
     def pids(self) -> frozenset[int]:
         """Process numbers seen alive at the last reading."""
@@ -97,7 +104,9 @@ class ProcessTree:
     def _read_root(self) -> None:
         if self._own:
             self._root_s = time.process_time()
-            self._inherited_s = max(self._inherited_s, _reaped_s())
+            usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+            self._inherited_s = max(self._inherited_s, usage.ru_utime + usage.ru_stime)
+            self._peak_bytes = usage.ru_maxrss * 1024
             return
         self._root_s = max(self._root_s, _clock_s(self._root) or 0.0)
         seen = _stat(self._root)
@@ -248,13 +257,6 @@ def _has_children() -> bool:
     except ChildProcessError:
         return False
     return True
-
-
-def _reaped_s() -> float:
-    import resource
-
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
 
 
 def _clock_s(pid: int) -> float | None:

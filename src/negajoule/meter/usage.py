@@ -21,11 +21,13 @@ class Usage(NamedTuple):
         cpu_s: CPU time since an arbitrary start, user and system; never falls [s].
         resident_bytes: memory held now; what descendants share through files counts once [B].
         resident_low_bytes: the largest single process's, as forked ones may share the rest [B].
+        passing_bytes: the most that a process held which ended since the last reading; 0 if none did [B].
     """
 
     cpu_s: float
     resident_bytes: int
     resident_low_bytes: int
+    passing_bytes: int = 0
 
 
 class Tree(Protocol):
