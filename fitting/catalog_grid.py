@@ -2,9 +2,10 @@
 
     python fitting/catalog_grid.py --data ../shared/data [--check]
 
-Reads ``carbon_intensity/``; writes one file per licence, because two share-alike licences can't be served by one
-file: ``grid.carbon.csv`` (free), ``grid.carbon_CC-BY-SA.csv``, ``grid.carbon_ODbL.csv`` and three MPL-2.0 files.
-Where a country stands in several, the catalogue settles it at run time. Intervals: ``docs/design/catalog.md``.
+Reads ``carbon_intensity/``; writes one file per licence, as no file can obey two share-alike licences:
+``grid.carbon.csv`` (free), ``grid.carbon_CC-BY-SA.csv``, ``grid.carbon_ODbL.csv`` and three MPL-2.0 files.
+Where a country stands in several, the catalogue settles it at run time. On the intervals see
+``docs/design/catalog.md``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import numpy as np
+
 from catalog_files import PACKAGE_DATA, Row, arguments, fingerprint, settle
 
 if TYPE_CHECKING:
@@ -34,10 +36,17 @@ EMBER = "Ember, via co2.js 27cbe83 (The Green Web Foundation)"
 MAPS = "Electricity Maps, via co2.js 27cbe83 (The Green Web Foundation)"
 EGRID = "EPA eGRID2023 (STC2ERTA), via CodeCarbon 3.3.2"
 CHINA = "MEE and NBS of China, Announcement 2025 No. 47, via CodeCarbon 3.3.2"
+WATER = "WRI, via EcoLogits 0.11.3"
+MIX = "ADEME Base Empreinte, via EcoLogits 0.11.3"
 FREE, SHARE, ODBL, MPL = "CC BY 4.0", "CC BY-SA 4.0", "ODbL 1.0", "MPL-2.0"
 
-# Water consumed per kWh generated, medians with cooling towers (Macknick et al. 2012, Environ. Res. Lett. 7
-# 045802); hydropower by evaporation from reservoirs, whose allocation is disputed: it is taken once, and once not.
+# The world's mean was 481 g/kWh in 2023 (below) and 473 in 2024 (Ember); newer sources have 458 to 482. It
+# falls by 1.6 % a year: two more years on the lowest give 444, a year's error on the highest 490.
+WORLD_INTERVAL = (440.0, 490.0)
+LIFE_CYCLE = 1.2  # USA 2023: 420 g/kWh by life cycle (Electricity Maps) against 350 direct (eGRID)
+
+# Water consumed per kWh generated, medians with cooling towers (Macknick et al. 2012, Environ. Res. Lett. 7,
+# 045802); hydropower by evaporation from reservoirs, which not everyone counts: once with, once without it.
 WATER_L_PER_KWH = {
     "coal_TWh": 2.60,
     "gas_TWh": 0.78,
@@ -49,7 +58,7 @@ WATER_L_PER_KWH = {
     "other_renewable_exc_biofuel_TWh": 0.90,
 }
 HYDRO_L_PER_KWH = 17.0
-# Least and most against the median for one technology, coal with a tower (480, 687 and 1,100 gal/MWh, same table).
+# Least and most against the median of one technology, coal with a tower: 480, 687 and 1,100 gal/MWh.
 LEAST_WATER, MOST_WATER = 480 / 687, 1100 / 687
 
 
@@ -92,9 +101,7 @@ def _by_band(points: Iterable[tuple[float, float]]) -> list[float]:
 
 def _factors(bands: list[float]) -> str:
     names = (f"< {BANDS[0]:g}", f"{BANDS[0]:g}-{BANDS[1]:g}", f"> {BANDS[1]:g}")
-    return ", ".join(
-        f"{name} g/kWh x{math.exp(width):.2f}" for name, width in zip(names, bands, strict=True)
-    )
+    return ", ".join(f"{name} g/kWh x{math.exp(width):.2f}" for name, width in zip(names, bands, strict=True))
 
 
 def _changes(zones: Series, lag: int, *, inner: bool) -> list[tuple[float, float]]:
@@ -108,7 +115,7 @@ def _changes(zones: Series, lag: int, *, inner: bool) -> list[tuple[float, float
 
 
 def free_rows(folder: Path, owid: list[dict[str, str]], spread: Spread, shared: set[str]) -> list[Row]:
-    """Countries of Our World in Data, states of the USA, provinces of China, the world and the unknown place."""
+    """Countries of Our World in Data, the world, states of the USA and provinces of China."""
     rows = []
     for row in owid:
         value, year = float(row["carbon_intensity_g_per_kwh"]), int(row["year"])
@@ -117,9 +124,7 @@ def free_rows(folder: Path, owid: list[dict[str, str]], spread: Spread, shared: 
             continue
         low, high, words = spread.around(value, year, only_source=row["iso3"] not in shared)
         note = f"{row['country_name']}; generation, life cycle; {words}"
-        rows.append(
-            Row(f"grid.carbon.{row['iso3']}", value, low, high, "gCO2e/kWh", year, OWID, FREE, note)
-        )
+        rows.append(Row(f"grid.carbon.{row['iso3']}", value, low, high, "gCO2e/kWh", year, OWID, FREE, note))
     return rows + world_rows(owid) + inner_rows(folder, spread)
 
 
@@ -157,11 +162,6 @@ def world_rows(owid: list[dict[str, str]]) -> list[Row]:
     ]
 
 
-# The mean of 2024 (Ember 473) and of about 2024 (OWID 458) falls by 1.6 % a year (481 in 2023): two more years on
-# the lower one, none on the highest figure of newer sources (482) but a year's error.
-WORLD_INTERVAL = (440.0, 490.0)
-
-
 def inner_rows(folder: Path, spread: Spread) -> list[Row]:
     """States of the USA and provinces of China: direct emissions, so the upper end is raised."""
     states = json.loads((folder / "subnational/usa_emissions.json").read_text(encoding="utf-8"))
@@ -196,9 +196,6 @@ def inner_rows(folder: Path, spread: Spread) -> list[Row]:
     return rows
 
 
-LIFE_CYCLE = 1.2  # USA 2023: 420 g/kWh by life cycle (Electricity Maps) against 350 direct (eGRID)
-
-
 def ember_rows(ember: list[dict[str, str]], spread: Spread, shared: set[str]) -> list[Row]:
     """Countries, the EU and the world of Ember."""
     rows = []
@@ -229,17 +226,15 @@ def maps_rows(
         place = zone if inner else alpha3[zone]
         low, high, words = spread.around(years[year], year, inner=inner, only_source=place not in shared)
         note = f"{names[zone]}; consumption, life cycle; {words}"
-        rows.append(
-            Row(f"grid.carbon.{place}", years[year], low, high, "gCO2e/kWh", year, MAPS, ODBL, note)
-        )
+        rows.append(Row(f"grid.carbon.{place}", years[year], low, high, "gCO2e/kWh", year, MAPS, ODBL, note))
     return rows
 
 
 def mix_rows(folder: Path, constants: Path, owid: list[dict[str, str]]) -> dict[str, list[Row]]:
     """Water, minerals and primary energy of EcoLogits; copies of its world row are left out."""
-    mixes = json.loads(
-        (folder / "MPL-2.0_ecologits_electricity_mixes.json").read_text(encoding="utf-8")
-    )["electricity_mixes"]
+    mixes = json.loads((folder / "MPL-2.0_ecologits_electricity_mixes.json").read_text(encoding="utf-8"))[
+        "electricity_mixes"
+    ]
     adpe_factor, primary_factor = version_disagreement(constants)
     generation = {row["iso3"]: row for row in owid}
     water, adpe, primary = [], [], []
@@ -250,10 +245,10 @@ def mix_rows(folder: Path, constants: Path, owid: list[dict[str, str]]) -> dict[
         if "electricity-mix-wue-world" not in warnings:
             without, with_hydro = mix_water([generation[code]])
             ends = LEAST_WATER * min(mix["wue"], without), MOST_WATER * max(mix["wue"], with_hydro)
-            note = "off-site consumption; interval: the mix with Macknick's figures, with and without hydropower"
-            water.append(
-                Row(f"grid.water.{code}", mix["wue"], *ends, "L/kWh", 2024, WATER_SOURCE, MPL, note)
+            note = (
+                "off-site consumption; interval: the mix with Macknick's figures, with and without hydropower"
             )
+            water.append(Row(f"grid.water.{code}", mix["wue"], *ends, "L/kWh", 2024, WATER, MPL, note))
         for name, column, factor, rows in (
             ("adpe", "adpe", adpe_factor, adpe),
             ("primary", "pe", primary_factor, primary),
@@ -275,7 +270,7 @@ def mix_rows(folder: Path, constants: Path, owid: list[dict[str, str]]) -> dict[
                     value * factor,
                     unit,
                     2024,
-                    MIX_SOURCE,
+                    MIX,
                     MPL,
                     note,
                 )
@@ -283,7 +278,9 @@ def mix_rows(folder: Path, constants: Path, owid: list[dict[str, str]]) -> dict[
     world = next(mix["wue"] for mix in mixes if mix["name"] == "WOR")
     without, with_hydro = mix_water(owid)
     ends = [float(end) for end in np.percentile([row.value for row in water], [5, 95])]
-    print(f"  world water {world}; mix without/with hydropower {without:.2f}/{with_hydro:.2f}; countries {ends}")
+    print(
+        f"  world water {world}; mix without/with hydropower {without:.2f}/{with_hydro:.2f}; countries {ends}"
+    )
     note = "also stands in for countries without a row, so the interval is that of the 49 countries (5-95 %)"
     water.append(
         Row(
@@ -293,7 +290,7 @@ def mix_rows(folder: Path, constants: Path, owid: list[dict[str, str]]) -> dict[
             max(MOST_WATER * with_hydro, ends[1]),
             "L/kWh",
             2024,
-            WATER_SOURCE,
+            WATER,
             MPL,
             note,
         )
@@ -303,10 +300,6 @@ def mix_rows(folder: Path, constants: Path, owid: list[dict[str, str]]) -> dict[
         "grid.adpe_MPL-2.0.csv": adpe,
         "grid.primary_MPL-2.0.csv": primary,
     }
-
-
-WATER_SOURCE = "WRI, via EcoLogits 0.11.3"
-MIX_SOURCE = "ADEME Base Empreinte, via EcoLogits 0.11.3"
 
 
 def mix_water(countries: list[dict[str, str]]) -> tuple[float, float]:
@@ -322,11 +315,7 @@ def mix_water(countries: list[dict[str, str]]) -> tuple[float, float]:
 
 def version_disagreement(constants: Path) -> tuple[float, float]:
     """Factor between two EcoLogits versions of one GPU, for minerals and for primary energy."""
-    rows = [
-        row
-        for row in read(constants)
-        if row["source"] == "EcoLogits" and row["item"] == "GPU H100 80GB"
-    ]
+    rows = [row for row in read(constants) if row["source"] == "EcoLogits" and row["item"] == "GPU H100 80GB"]
     factors = [
         max(numbers) / min(numbers)
         for numbers in ([float(row[column]) for row in rows] for column in ("adpe_kgsb", "pe_mj"))
@@ -336,11 +325,13 @@ def version_disagreement(constants: Path) -> tuple[float, float]:
 
 
 def read(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file."""
     with path.open(encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream))
 
 
 def main() -> None:
+    """Make the files."""
     data, check = arguments("Make the catalogue's files on electricity.")
     folder = data / "carbon_intensity"
     for path in sorted(folder.rglob("*.*")):

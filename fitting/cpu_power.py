@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
 from catalog_files import Row, arguments, fingerprint, settle
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "src"))
@@ -48,10 +49,12 @@ class Server(NamedTuple):
 
     @property
     def memory_is_credible(self) -> bool:
+        """Whether the memory was read whole."""
         return self.memory_gb >= LEAST_GB_PER_CORE * self.cores
 
 
 def read_servers(path: Path) -> list[Server]:
+    """All published results."""
     with path.open(encoding="utf-8", newline="") as stream:
         return [
             Server(
@@ -118,7 +121,9 @@ def memory_w_per_gb(servers: list[Server]) -> tuple[float, float, float]:
         fits = [robust_fit(matrix[draw], watts[draw])[-1] for draw in draws]
         estimates[name] = (robust_fit(matrix, watts)[-1], *np.percentile(fits, [5, 95]))
         value, low, high = estimates[name]
-        print(f"  regression of {name}: {value:.3f} W/GB (90 % {low:.3f} to {high:.3f}), {len(usable)} servers")
+        print(
+            f"  regression of {name}: {value:.3f} W/GB (90 % {low:.3f} to {high:.3f}), {len(usable)} servers"
+        )
     slopes = memory_slopes(usable)
     print(f"  pairs: median {np.median(slopes):.3f} W/GB at idle, {len(slopes)} pairs")
     return float(np.median(slopes)), float(estimates["idle_w"][0]), float(estimates["full_w"][2])
@@ -168,7 +173,7 @@ def core_rows(start: str, servers: list[Server], w_per_gb: float, light: float, 
             newest,
             SOURCE,
             LICENCE,
-            f"AC watts above idle per busy physical core; {about}, high at least median x {light:.2f} (light load)",
+            f"AC watts above idle per busy core; {about}, high at least median x {light:.2f} (light load)",
         ),
         Row(
             f"{start}.idle_power",
@@ -179,12 +184,13 @@ def core_rows(start: str, servers: list[Server], w_per_gb: float, light: float, 
             newest,
             SOURCE,
             LICENCE,
-            f"AC watts of the idle server without its memory per physical core; {about}",
+            f"AC watts of the idle server without its memory, per core; {about}",
         ),
     ]
 
 
 def main() -> None:
+    """Fit, print and write."""
     data, check = arguments("Fit watts per core and per gigabyte of servers.")
     source = data / "hardware/specpower_2026-03-09.csv"
     sweep = data / "hardware/cpu_load_vs_rapl_codecarbon.csv"
@@ -225,7 +231,10 @@ def main() -> None:
         " regression at idle, high: upper 95 % at full load (traffic)",
     )
     print(f"sweep sha256 {sweep_digest} gives the light-load factor")
-    settle({"cpu.core.csv": generic, "cpu.architecture.csv": by_architecture, "memory.csv": [memory]}, check=check)
+    settle(
+        {"cpu.core.csv": generic, "cpu.architecture.csv": by_architecture, "memory.csv": [memory]},
+        check=check,
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Catalogue files: CSV in, checked facts out, and no malformed row passes.
 
 A file of the package is named after the keys it holds, ``FAMILY.csv`` or ``FAMILY_LICENCE.csv``: the part
-before the first underscore starts every key in it. So the file that can hold a key is known before any is read,
-and rows under a share-alike licence stay in files of their own.
+before the first underscore starts every key in it. So the file that can hold a key is known before any is
+read, and rows under a share-alike licence stay in files of their own.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ def read_rows(path: Path) -> dict[str, RawRow]:
             reader = csv.reader(stream, strict=True)
             header = next(reader, [])
             if tuple(header) != COLUMNS:
-                _refuse(path, 1, f"the columns must be {','.join(COLUMNS)}, not {','.join(header) or 'nothing'}")
+                _refuse(
+                    path, 1, f"the columns must be {','.join(COLUMNS)}, not {','.join(header) or 'nothing'}"
+                )
             for cells in reader:
                 if not cells:
                     continue
@@ -57,7 +59,9 @@ def read_rows(path: Path) -> dict[str, RawRow]:
                 if len(cells) != len(COLUMNS):
                     _refuse(path, line, f"{len(cells)} cells instead of {len(COLUMNS)}")
                 if cells[0] in rows:
-                    _refuse(path, line, f"column key: {cells[0]!r} stands in line {rows[cells[0]][0]} already")
+                    _refuse(
+                        path, line, f"column key: {cells[0]!r} stands in line {rows[cells[0]][0]} already"
+                    )
                 rows[cells[0]] = (line, cells)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise CatalogError(

@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 
 __all__ = ["architecture_of", "core_power", "cpu_tdp", "gpu_tdp", "slug"]
 
-_EPYC_BY_NAME = {"naples": "epyc-1", "rome": "epyc-2", "milan": "epyc-3", "genoa": "epyc-4", "turin": "epyc-5"}
+_EPYC_BY_NAME = {
+    "naples": "epyc-1",
+    "rome": "epyc-2",
+    "milan": "epyc-3",
+    "genoa": "epyc-4",
+    "turin": "epyc-5",
+}
 _XEON_BY_VERSION = {"2": "ivy-bridge", "3": "haswell", "4": "broadwell"}
 _XEON_BY_DIGIT = {
     "1": "skylake",
@@ -47,7 +53,9 @@ _BY_CPUID: dict[tuple[int, int], str] = {
 _MARKS = re.compile(r"\((?:r|tm|c)\)|®|™|©")
 _GENERATION = re.compile(r"^\s*\d+(?:st|nd|rd|th) gen\b")
 _TAIL = re.compile(r"@.*|\bprocessor\b.*|\b(?:\w+|\d+)-cores?\b.*|\bwith radeon\b.*")
-_OTHER_PRODUCT = frozenset({"ti", "super", "laptop", "mobile", "maxq", "ada", "pcie", "nvl", "d", "xt", "xtx"})
+_OTHER_PRODUCT = frozenset(
+    {"ti", "super", "laptop", "mobile", "maxq", "ada", "pcie", "nvl", "d", "xt", "xtx"}
+)
 
 
 def slug(name: str) -> str:

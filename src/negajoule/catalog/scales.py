@@ -61,10 +61,6 @@ SCALES: dict[str, Scale] = {
     "B": Scale(1.0, "B", None),
     "GB": Scale(1e9, "B", None),
     "GB/s": Scale(1e9, "B/s", None),
-    "TFLOP/s": Scale(1e12, "1/s", None),
-    "B": Scale(1.0, "B", None),
-    "GB": Scale(1e9, "B", None),
-    "GB/s": Scale(1e9, "B/s", None),
     "TFLOP/s": Scale(1e12, "FLOP/s", None),
 }
 """Every unit a row may have; a year is the Julian year of 365.25 days."""

@@ -11,6 +11,7 @@ Order of precedence:
 
 from __future__ import annotations
 
+import os
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +33,11 @@ DATA = Path(__file__).parent / "data"
 """The folder of the files that come with the package."""
 
 _NEAR = 5
+_DECIDING = (
+    "NEGAJOULE_HOME",
+    "XDG_DATA_HOME",
+    "HOME",
+)  # what the data folder depends on: cheaper than the path
 
 
 class Catalog:
@@ -84,7 +90,11 @@ class Catalog:
 
     def keys(self, start: str = "") -> list[str]:
         """Every key that starts so, sorted."""
-        paths = [path for path in _files() if family_of(path).startswith(start) or start.startswith(family_of(path))]
+        paths = [
+            path
+            for path in _files()
+            if family_of(path).startswith(start) or start.startswith(family_of(path))
+        ]
         known = self._own().keys() | {key for path in paths for key in _raw(path)}
         return sorted(key for key in known if key.startswith(start))
 
@@ -119,7 +129,8 @@ class Catalog:
 
 def default_catalog() -> Catalog:
     """The catalogue with the rows of the user's data folder."""
-    return _catalog_of(home() / "catalog")
+    environment = os.environ
+    return _catalog_for(tuple(environment.get(name) for name in _DECIDING))
 
 
 def lookup(key: str) -> Fact:
@@ -138,13 +149,13 @@ def search(text: str) -> list[Fact]:
 
 
 @lru_cache(maxsize=8)
-def _catalog_of(folder: Path) -> Catalog:
-    return Catalog(folder)
+def _catalog_for(_environment: tuple[str | None, ...]) -> Catalog:
+    return Catalog()
 
 
 @cache
 def _files() -> tuple[Path, ...]:
-    # The freest licence first: names without a suffix, then CC-BY-SA, MPL and ODbL in the order of the alphabet.
+    # The freest licence first: names without a suffix, then CC-BY-SA, MPL and ODbL, as the alphabet has it.
     return tuple(sorted(path for path in DATA.glob("*.csv") if path.name != "zones.csv"))
 
 
@@ -157,7 +168,7 @@ def _shipped(key: str) -> list[Fact]:
     facts = [
         parse_row(path, row)
         for path in _files()
-        if key.startswith(f"{family_of(path)}.") and (row := _raw(path).get(key))
+        if f"{key}.".startswith(f"{family_of(path)}.") and (row := _raw(path).get(key))
     ]
     return sorted(facts, key=lambda fact: -fact.year)
 
@@ -183,6 +194,5 @@ def _unknown(key: str, known: list[str]) -> CatalogError:
 
     by_lower = {name.lower(): name for name in known}
     near = [by_lower[name] for name in get_close_matches(key.lower(), by_lower, n=_NEAR, cutoff=0.7)]
-    family = key.rpartition(".")[0]
-    hint = f"near: {', '.join(near)}" if near else f"negajoule catalog {family or key} lists what there is"
+    hint = f"near: {', '.join(near)}" if near else "negajoule catalog lists the families of keys"
     return CatalogError(f"no fact has the key {key!r}", code="F101", fix=hint)

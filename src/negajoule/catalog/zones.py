@@ -108,7 +108,9 @@ def _names() -> dict[str, str]:
 
 
 def _inner_zones() -> dict[str, str]:
-    places = (key.removeprefix(_CARBON) for key in default_catalog().keys("grid.carbon") if key.startswith(_CARBON))
+    places = (
+        key.removeprefix(_CARBON) for key in default_catalog().keys("grid.carbon") if key.startswith(_CARBON)
+    )
     return {place.casefold(): place for place in places if "-" in place}
 
 
