@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from negajoule.meter.probe import Reading
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CPUINFO = """processor\t: 0
 vendor_id\t: GenuineIntel
@@ -39,7 +42,9 @@ class Powercap:
         return write(self.root, f"{folder}/energy_uj", int(energy_j * 1e6))
 
     def set(self, number: str, energy_j: float) -> None:
-        (self.root / f"sys/class/powercap/intel-rapl:{number}/energy_uj").write_text(f"{int(energy_j * 1e6)}\n")
+        (self.root / f"sys/class/powercap/intel-rapl:{number}/energy_uj").write_text(
+            f"{int(energy_j * 1e6)}\n"
+        )
 
     def two_sockets(self) -> None:
         """The tree on which peers were tested: packages, DRAM, cores and psys on two sockets."""
