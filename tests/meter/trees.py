@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from negajoule.meter.host import Host
+from negajoule.meter.model import Coefficients, Span
 from negajoule.meter.probe import Reading
+from negajoule.meter.usage import Usage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,3 +92,68 @@ class ScriptedProbe:
 
     def close(self) -> None:
         self.closed = True
+
+
+class ScriptedTree:
+    """A fake process tree whose usage the test sets."""
+
+    def __init__(self, cpu_s: float = 0.0, resident_bytes: int = 0) -> None:
+        self.cpu_s, self.resident_bytes, self.passing_bytes = cpu_s, resident_bytes, 0
+
+    def read(self) -> Usage:
+        return Usage(self.cpu_s, self.resident_bytes, self.resident_bytes, self.passing_bytes)
+
+    def pids(self) -> frozenset[int]:
+        return frozenset({1})
+
+    def close(self) -> None:
+        pass
+
+
+class ScriptedMachine:
+    """A fake machine clock whose busy time the test sets."""
+
+    def __init__(self, busy_s: float = 0.0) -> None:
+        self.busy_s = busy_s
+
+    def cpu_s(self) -> float:
+        return self.busy_s
+
+    def close(self) -> None:
+        pass
+
+
+def host(**changes: object) -> Host:
+    """A server with 32 cores of two threads and 256 GB."""
+    fields: dict[str, object] = {
+        "cpu": "Intel(R) Xeon(R) Gold 6338 CPU @ 2.00GHz",
+        "family": 6,
+        "model": 106,
+        "threads": 64,
+        "threads_per_core": 2,
+        "memory_bytes": 256 * 10**9,
+        "virtual": False,
+        "affinity": 64,
+        "quota_cpus": None,
+        "memory_limit_bytes": None,
+        "first_pid_namespace": True,
+        "host_id": "0123456789abcdef",
+        "boot_id": "boot",
+    }
+    return Host(**(fields | changes))
+
+
+def coefficients(**changes: object) -> Coefficients:
+    """Round numbers: a busy core 4 W (3 to 5), an idle one 2 W (1 to 3) of which a package sees half."""
+    fields: dict[str, object] = {
+        "active_w": Span(4.0, 3.0, 5.0),
+        "idle_w": Span(2.0, 1.0, 3.0),
+        "package_idle_w": Span(1.0, 0.5, 1.5),
+        "memory_w_per_byte": Span(0.3e-9, 0.2e-9, 0.4e-9),
+        "cores_per_busy_thread": Span(0.75, 0.5, 1.0),
+        "cores_per_reserved_thread": Span(0.5, 0.5, 0.5),
+        "grade": "D",
+        "active_source": "cpu.core.active_power",
+        "idle_source": "cpu.core.idle_power",
+    }
+    return Coefficients(**(fields | changes))

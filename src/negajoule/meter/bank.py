@@ -34,7 +34,6 @@ class ProbeBank:
         self._owners: dict[str, str] = {}
         self._seen: dict[tuple[str, str], Reading] = {}
         self._gaps: deque[Gap] = deque(maxlen=KEPT_GAPS)
-        self.power_w: dict[str, float] = {}
 
     def __len__(self) -> int:
         return len(self._probes)
@@ -73,8 +72,6 @@ class ProbeBank:
             for reading in readings:
                 if reading.gap is not None:
                     self._gaps.append(reading.gap)
-                if reading.power_w is not None:
-                    self.power_w[reading.domain] = reading.power_w
                 if reading.energy_j is None or not self._counts(probe.name, reading):
                     continue
                 key = (probe.name, reading.domain)

@@ -1,7 +1,7 @@
 """Each request's share of the joules under batching; the shares and the idle time add up to the meter.
 
 A batching engine works in steps. Every step produces tokens for the sequences in it, so the energy of a step
-is split over its sequences by the tokens it computed for each: a prompt token and an output token weigh the same,
+is split over its sequences by the tokens it computed for each: a prompt token weighs what an output token does,
 plus a term for the length of the context that attention reads. Weights are read once a step for all of them,
 which is why batching saves and why the split is by tokens and not by time.
 
