@@ -142,7 +142,11 @@ class Quantity(msgspec.Struct, frozen=True):
     __rmul__ = __mul__
 
     def __truediv__(self, other: float) -> Self:
-        return self * (1.0 / other)
+        if other < 0:
+            return -(self / -other)
+        return self.__class__(
+            self.value / other, self.low / other, self.high / other, self.basis, self.boundary
+        )
 
     def within(self, boundary: Boundary) -> Self:
         """The same value, stated for another boundary: only for a step that really crosses it."""
@@ -179,14 +183,19 @@ class Quantity(msgspec.Struct, frozen=True):
         """Read what ``to_dict`` wrote.
 
         Raises:
-            UnitError: if the unit differs from the class's or a field is missing.
+            UnitError: (U101) if the unit differs from the class's, (U103) if a field is missing or wrong.
         """
         if data.get("unit") != cls.unit:
             raise UnitError(f"expected unit {cls.unit}, got {data.get('unit')!r}")
         try:
-            return cls(data["value"], data["low"], data["high"], data["basis"], data["boundary"])
+            return msgspec.convert({name: data[name] for name in cls.__struct_fields__}, cls)
         except KeyError as error:
             raise UnitError(f"{cls.__name__} lacks {error}", code="U103") from None
+        except msgspec.ValidationError as error:
+            cause = error.__cause__
+            if isinstance(cause, UnitError):
+                raise cause from None
+            raise UnitError(f"{cls.__name__} is malformed: {error}", code="U103") from None
 
     def _refuse(self, other: Quantity, verb: str) -> NoReturn:
         if other.__class__ is not self.__class__:
