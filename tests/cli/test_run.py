@@ -31,7 +31,15 @@ def test_a_command_that_dies_of_a_signal_gives_128_plus_its_number(nj):
 
 
 def test_input_output_and_arguments_pass_through_untouched(nj):
-    done = nj("run", "--", *python("import sys; print(sys.argv[1:], sys.stdin.read())"), "--json", "-x", "a b", input="ink")
+    done = nj(
+        "run",
+        "--",
+        *python("import sys; print(sys.argv[1:], sys.stdin.read())"),
+        "--json",
+        "-x",
+        "a b",
+        input="ink",
+    )
     assert done.stdout == "['--json', '-x', 'a b'] ink\n"
 
 

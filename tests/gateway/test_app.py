@@ -69,7 +69,9 @@ def test_openai_client_reads_a_stream_with_its_footprint_in_the_last_event(serve
         plain = api.chat.completions.create(**CHAT)
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
     assert text == plain.choices[0].message.content
-    assert [i for i, chunk in enumerate(chunks) if "footprint" in (chunk.model_extra or {})] == [len(chunks) - 1]
+    assert [i for i, chunk in enumerate(chunks) if "footprint" in (chunk.model_extra or {})] == [
+        len(chunks) - 1
+    ]
     assert chunks[-1].model_extra["footprint"]["it_energy"]["value"] >= 0
     assert (chunks[-1].usage is not None) == include_usage
 
@@ -149,14 +151,14 @@ def test_models_are_listed_and_found(served):
     [
         (b"{", 400, "R101", None),
         (b"\xff\xfe{}", 400, "R101", None),
-        (b"[" * 10_000, 400, "R101", None),
+        (b'{"a":' * 10_000, 400, "R101", None),
         (b"", 400, "R101", None),
         (b"[]", 400, "R102", None),
         ({"messages": CHAT["messages"]}, 400, "R102", "model"),
         ({"model": "fake"}, 400, "R102", "messages"),
         ({"model": "fake", "messages": []}, 400, "R102", "messages"),
         ({"model": 7, "messages": CHAT["messages"]}, 400, "R102", "model"),
-        ({**CHAT, "messages": [{"content": "hi"}]}, 400, "R102", "messages[...].role"),
+        ({**CHAT, "messages": [{"content": "hi"}]}, 400, "R102", "messages[0].role"),
         ({**CHAT, "max_tokens": "many"}, 400, "R102", "max_tokens"),
         ({**CHAT, "max_tokens": -1}, 400, "R102", "max_tokens"),
         ({**CHAT, "stream": "yes"}, 400, "R102", "stream"),
