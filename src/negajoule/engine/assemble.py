@@ -53,7 +53,9 @@ class Assembly:
                 if field != "choices" and value is not None:
                     self._frame[field] = value
             for choice in chunk["choices"]:
-                _fold(self._choices.setdefault(choice["index"], {}), choice)
+                if not isinstance(choice.get("delta"), dict | None):
+                    raise TypeError("'delta' is no object")
+                _fold(self._choices.setdefault(_index(choice), {}), choice)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise EngineError(
                 f"a streamed chunk isn't OpenAI-style: {type(error).__name__}: {error}", code="E104"
@@ -85,7 +87,7 @@ def _fold(into: dict[str, Any], new: Mapping[str, Any]) -> None:
         elif field == "tool_calls":
             calls = _start(into, field, _Calls)
             for call in value:
-                _fold(calls.setdefault(call["index"], {}), call)
+                _fold(calls.setdefault(_index(call), {}), call)
         elif isinstance(value, dict):
             _fold(_start(into, field, dict), value)
         elif isinstance(value, list):
@@ -94,6 +96,13 @@ def _fold(into: dict[str, Any], new: Mapping[str, Any]) -> None:
             raise TypeError(f"{field!r} is a {type(value).__name__}, not a text")
         else:
             into[field] = value
+
+
+def _index(part: Mapping[str, Any]) -> int:
+    index = part["index"]
+    if not isinstance(index, int):
+        raise TypeError(f"the index {index!r} is no number")
+    return index
 
 
 class _Pieces(list[str]):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from math import prod
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import msgspec
 
@@ -72,7 +72,7 @@ class WeightsHead(msgspec.Struct, frozen=True):
     """
 
     architecture: str
-    context_tokens: int
+    context_tokens: Annotated[int, msgspec.Meta(ge=1)]
     parameters: int
     quantisation: str | None
     licence: str | None
@@ -90,14 +90,17 @@ def read_head(path: Path) -> WeightsHead:
         with path.open("rb") as file:
             facts, shapes = _read(file)
             architecture = facts["general.architecture"]
-            return WeightsHead(
-                architecture=architecture,
-                context_tokens=facts[f"{architecture}.context_length"],
-                parameters=sum(map(prod, shapes)),
-                quantisation=_FILE_TYPES.get(facts.get("general.file_type", -1)),
-                licence=facts.get("general.license"),
-                chat_template=facts.get("tokenizer.chat_template"),
-                embedding=f"{architecture}.pooling_type" in facts,
+            return msgspec.convert(
+                {
+                    "architecture": architecture,
+                    "context_tokens": facts[f"{architecture}.context_length"],
+                    "parameters": sum(map(prod, shapes)),
+                    "quantisation": _FILE_TYPES.get(facts.get("general.file_type", -1)),
+                    "licence": facts.get("general.license"),
+                    "chat_template": facts.get("tokenizer.chat_template"),
+                    "embedding": f"{architecture}.pooling_type" in facts,
+                },
+                WeightsHead,
             )
     except OSError as error:
         raise EngineError(
@@ -105,7 +108,7 @@ def read_head(path: Path) -> WeightsHead:
             code="E101",
             fix="give the path of a GGUF file",
         ) from error
-    except (struct.error, ValueError, KeyError, TypeError) as error:
+    except (struct.error, ValueError, KeyError, msgspec.ValidationError) as error:
         raise EngineError(
             f"{path} isn't a GGUF model file, or is damaged ({error})",
             code="E101",
@@ -136,10 +139,15 @@ def _one(file: BinaryIO, kind: struct.Struct) -> Any:  # noqa: ANN401 (a number 
     return kind.unpack(file.read(kind.size))[0]
 
 
-def _string(file: BinaryIO) -> str:
-    length = _one(file, _U64)
+def _length(file: BinaryIO) -> int:
+    length: int = _one(file, _U64)
     if length > _LONGEST_STRING_BYTES:
         raise ValueError("impossible length of a text")
+    return length
+
+
+def _string(file: BinaryIO) -> str:
+    length = _length(file)
     text = file.read(length)
     if len(text) < length:
         raise ValueError("it ends inside its head")
@@ -161,6 +169,6 @@ def _skip_array(file: BinaryIO) -> None:
         raise ValueError("impossible length of a list")
     if kind == _STRING:
         for _ in range(count):
-            file.seek(_one(file, _U64), 1)
+            file.seek(_length(file), 1)
     else:
         file.seek(_SCALARS[kind].size * count, 1)
