@@ -7,6 +7,8 @@ import os
 import pytest
 from hypothesis import settings
 
+from servers import serve
+
 # A busy machine makes single examples slow; that is no failure.
 settings.register_profile("negajoule", deadline=None)
 settings.load_profile("negajoule")
@@ -21,3 +23,11 @@ def fresh_home(tmp_path, monkeypatch):
     home = tmp_path / "home"
     monkeypatch.setenv("NEGAJOULE_HOME", str(home))
     return home
+
+
+@pytest.fixture(scope="session")
+def served_model(tmp_path_factory):
+    """URL of a server with the real model, one for the whole session."""
+    pytest.importorskip("xllamacpp", reason="the engine's wheel isn't installed: make test installs it")
+    with serve(tmp_path_factory.mktemp("model"), "--slots", "8") as served:
+        yield served.url
