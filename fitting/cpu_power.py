@@ -208,7 +208,7 @@ def main() -> None:
             groups[name].append(server)
     for maker in ("epyc", "xeon"):
         groups[maker] = [
-            s for s in recent if maker in s.cpu.lower() and architecture_of(s.cpu) not in (None, "xeon-e")
+            s for s in recent if maker in s.cpu.lower() and architecture_of(s.cpu) not in (None, "desktop")
         ]
     by_architecture = [
         row

@@ -19,7 +19,7 @@ from negajoule.catalog import architecture_of, core_power, cpu_tdp, gpu_tdp, loo
         ("AMD EPYC 9965 192-Core Processor", "epyc-5"),
         ("AMD EPYC-Rome Processor", "epyc-2"),
         ("AMD EPYC", "epyc"),
-        ("AMD EPYC 4564P 16-Core Processor", None),
+        ("AMD EPYC 4564P 16-Core Processor", "desktop"),
         ("Intel(R) Xeon(R) CPU E5-2680 v4 @ 2.40GHz", "broadwell"),
         ("Intel(R) Xeon(R) CPU E5-2660 0 @ 2.20GHz", "sandy-bridge"),
         ("Intel(R) Xeon(R) Platinum 8175M CPU @ 2.50GHz", "skylake"),
@@ -30,11 +30,16 @@ from negajoule.catalog import architecture_of, core_power, cpu_tdp, gpu_tdp, loo
         ("INTEL(R) XEON(R) PLATINUM 8592+", "emerald-rapids"),
         ("Intel(R) Xeon(R) 6980P", "granite-rapids"),
         ("Intel(R) Xeon(R) 6780E", "sierra-forest"),
-        ("Intel(R) Xeon(R) E-2388G CPU @ 3.20GHz", "xeon-e"),
+        ("Intel(R) Xeon(R) E-2388G CPU @ 3.20GHz", "desktop"),
         ("Intel(R) Xeon(R) CPU @ 2.20GHz", "xeon"),
-        ("Intel(R) Xeon(R) CPU E3-1240 V2 @ 3.40GHz", None),
+        ("Intel(R) Xeon(R) CPU E3-1240 V2 @ 3.40GHz", "desktop"),
         ("Neoverse-N1", "ampere-altra"),
-        ("13th Gen Intel(R) Core(TM) i9-13900K", None),
+        ("13th Gen Intel(R) Core(TM) i9-13900K", "desktop"),
+        ("AMD Ryzen 9 7950X 16-Core Processor", "desktop"),
+        ("11th Gen Intel(R) Core(TM) i7-1165G7 @ 2.80GHz", None),
+        ("Intel(R) Core(TM) Ultra 7 155H", None),
+        ("AMD Ryzen 7 PRO 4750U with Radeon Graphics", None),
+        ("AMD Ryzen Threadripper PRO 5995WX 64-Cores", None),
         ("QEMU Virtual CPU version 2.5+", None),
         ("", None),
     ],
@@ -64,6 +69,29 @@ def test_power_comes_from_the_architecture_or_else_from_all_servers():
     assert active.key == "cpu.architecture.epyc-4.core.active_power"
     assert idle.key == "cpu.architecture.epyc-4.core.idle_power"
     assert [fact.key for fact in core_power("")] == ["cpu.core.active_power", "cpu.core.idle_power"]
+
+
+@pytest.mark.parametrize(
+    ("name", "measured_w_per_core"),
+    [
+        # Package watts at full load over cores, from CodeCarbon's load sweeps (docs/design/catalog.md).
+        ("AMD EPYC 8024P 8-Core Processor", 5.7),
+        ("AMD Ryzen Threadripper 1950X 16-Core Processor", 10.3),
+        ("Intel(R) Xeon(R) CPU E3-1240 V2 @ 3.40GHz", 12.0),
+        ("Intel(R) Xeon(R) CPU E5-2620 v3 @ 2.40GHz", 9.7),
+    ],
+)
+def test_the_interval_holds_what_was_measured(name, measured_w_per_core):
+    active, _ = core_power(name)
+    assert active.low <= measured_w_per_core <= active.high
+
+
+def test_a_part_with_few_cores_may_draw_its_tdp():
+    active, _ = core_power("AMD EPYC 8024P 8-Core Processor")
+    assert active.high == 90 / 8
+    assert "cpu.tdp.amd-epyc-8024p" in active.note
+    usual, _ = core_power("AMD EPYC 9654 96-Core Processor")
+    assert usual == lookup(usual.key)
 
 
 @given(st.text(max_size=40), st.integers(0, 30), st.integers(0, 255))

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from negajoule.catalog.shelf import default_catalog
 from negajoule.errors import CatalogError
 
@@ -53,6 +55,9 @@ _BY_CPUID: dict[tuple[int, int], str] = {
 _MARKS = re.compile(r"\((?:r|tm|c)\)|®|™|©")
 _GENERATION = re.compile(r"^\s*\d+(?:st|nd|rd|th) gen\b")
 _TAIL = re.compile(r"@.*|\bprocessor\b.*|\b(?:\w+|\d+)-cores?\b.*|\bwith radeon\b.*")
+_DESKTOP = re.compile(
+    r"core-(?:i[3579]|ultra-[3579])-\d{3,5}(?:k|kf|ks|f|t|s|x|xe)?$|ryzen-[3579]-(?:pro-)?\d{4}(?:x|xt|x3d|g|ge|f)?$"
+)
 _OTHER_PRODUCT = frozenset(
     {"ti", "super", "laptop", "mobile", "maxq", "ada", "pcie", "nvl", "d", "xt", "xtx"}
 )
@@ -68,7 +73,7 @@ def slug(name: str) -> str:
 
 
 def architecture_of(name: str, *, family: int | None = None, model: int | None = None) -> str | None:
-    """The architecture of a server processor, as it stands in ``cpu.architecture.*``.
+    """The architecture of a processor, as it stands in ``cpu.architecture.*``.
 
     Args:
         name: the name the processor gives itself, e.g. ``model name`` of ``/proc/cpuinfo``.
@@ -76,7 +81,8 @@ def architecture_of(name: str, *, family: int | None = None, model: int | None =
         model: model by CPUID, likewise.
 
     Returns:
-        e.g. ``epyc-4``; ``epyc`` or ``xeon`` where only that much is clear; ``None`` for all others.
+        e.g. ``epyc-4``; ``epyc`` or ``xeon`` where only that much is clear; ``desktop`` for the few fast
+        cores of desktops, sold as Xeon E and EPYC 4000 too; ``None`` for all others, laptops among them.
     """
     text = slug(name)
     numbered = None if family is None or model is None else _BY_CPUID.get((family, model))
@@ -86,7 +92,7 @@ def architecture_of(name: str, *, family: int | None = None, model: int | None =
         return _xeon(text, numbered)
     if "altra" in text or "neoverse-n1" in text:
         return "ampere-altra"
-    return None
+    return "desktop" if _DESKTOP.search(text) else None
 
 
 def core_power(name: str, *, family: int | None = None, model: int | None = None) -> tuple[Fact, Fact]:
@@ -99,6 +105,8 @@ def core_power(name: str, *, family: int | None = None, model: int | None = None
 
     Returns:
         The rows of its architecture if there are any, else those of all servers; ``Fact.key`` tells which.
+        Where the name gives model and number of cores, the upper end of the first is at least TDP / cores:
+        parts with few cores give each of them more than is usual for their architecture.
 
     Raises:
         CatalogError: (F102) if a row is malformed.
@@ -106,10 +114,9 @@ def core_power(name: str, *, family: int | None = None, model: int | None = None
     found = architecture_of(name, family=family, model=model)
     starts = ([f"cpu.architecture.{found}.core"] if found else []) + ["cpu.core"]
     shelf = default_catalog()
-    return (
-        shelf.first_of(f"{start}.active_power" for start in starts),
-        shelf.first_of(f"{start}.idle_power" for start in starts),
-    )
+    active = shelf.first_of(f"{start}.active_power" for start in starts)
+    idle = shelf.first_of(f"{start}.idle_power" for start in starts)
+    return _up_to_tdp(active, name), idle
 
 
 def cpu_tdp(name: str) -> Fact | None:
@@ -146,11 +153,23 @@ def gpu_tdp(name: str) -> Fact | None:
     return shelf.lookup(max(fitting)[1]) if fitting else None
 
 
+def _up_to_tdp(active: Fact, name: str) -> Fact:
+    cores = re.search(r"\b([1-9]\d{0,2})-core", name.lower())
+    tdp = cpu_tdp(name) if cores else None
+    if cores is None or tdp is None or tdp.value / int(cores[1]) <= active.high:
+        return active
+    per_core = tdp.value / int(cores[1])
+    note = f"{active.note}; high: {tdp.key} / {cores[1]} cores"
+    return msgspec.structs.replace(active, high=per_core, note=note)
+
+
 def _epyc(text: str, numbered: str | None) -> str | None:
     part = re.search(r"epyc-[789][0-9a-z]{2}([1-5])", text)
     if part:
         return f"epyc-{part[1]}"
-    if re.search(r"epyc-(4\d{3}|embedded)", text):  # desktop and embedded silicon
+    if re.search(r"epyc-4\d{3}", text):
+        return "desktop"
+    if "embedded" in text:
         return None
     for word, generation in _EPYC_BY_NAME.items():
         if word in text:
@@ -159,8 +178,8 @@ def _epyc(text: str, numbered: str | None) -> str | None:
 
 
 def _xeon(text: str, numbered: str | None) -> str | None:
-    if re.search(r"xeon-(e-e-|e-)\d{4}|xeon-63\d\dp", text):  # desktop silicon
-        return "xeon-e"
+    if re.search(r"xeon-(e-e-|e-|e3-)\d{4}|xeon-63\d\dp", text):
+        return "desktop"
     old = re.search(r"xeon-e[57]-\d{4}[a-z]*(?:-v([234]))?$", text)
     if old:
         return _XEON_BY_VERSION[old[1]] if old[1] else "sandy-bridge"
