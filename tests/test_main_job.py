@@ -91,10 +91,11 @@ def test_a_server_started_again_goes_on_where_the_killed_one_stopped(tmp_path):
         assert len({row.id for row in ledger.latest(100, kind="request")}) == 3
 
 
-def test_ctrl_c_stops_the_server_cleanly_and_books_the_idle_time(tmp_path):
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_server_cleanly_and_books_the_idle_time(tmp_path, stop):
     with serve(tmp_path, "--fake-engine") as served:
         chat(served.url, "fake")
-        served.process.send_signal(signal.SIGINT)
+        served.process.send_signal(stop)
         assert served.process.wait(timeout=20) == 0
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         assert {total.group for total in ledger.totals(by="kind")} == {"request", "idle"}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -18,6 +20,8 @@ from negajoule.errors import ConfigError
 from negajoule.extras import require
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import uvicorn
 
     from negajoule.engine import Engine
@@ -115,6 +119,8 @@ def _serve(
         server = uvicorn.Server(
             uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=30)
         )
+        # uvicorn would send the signal again once it has stopped, and so kill us before the books are closed.
+        server.capture_signals = lambda: _stop_on_signals(server)  # type: ignore[method-assign]
         outcome: list[int] = []
         if play:
             threading.Thread(
@@ -126,6 +132,17 @@ def _serve(
         finally:
             writer.close()
     return outcome[0] if outcome else 0
+
+
+@contextmanager
+def _stop_on_signals(server: uvicorn.Server) -> Iterator[None]:
+    """The first SIGINT or SIGTERM drains the server, a second SIGINT stops it at once."""
+    before = {number: signal.signal(number, server.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _announce(url: str, behind: str, note: str) -> None:
