@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.fixture()
+@pytest.fixture
 def nj(fresh_home) -> Command:
     """Run ``negajoule`` with arguments; keywords go to ``subprocess.run`` and into the environment."""
 

@@ -98,7 +98,7 @@ def gateway(make_backend: MakeBackend, *, max_body_bytes: int = 1_000_000) -> It
             meter.close()
 
 
-@pytest.fixture()
+@pytest.fixture
 def served(fresh_home) -> Iterator[Running]:
     """A gateway with the fake engine."""
     from negajoule.engine import FakeEngine

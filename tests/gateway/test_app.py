@@ -211,7 +211,7 @@ def test_a_body_without_end_is_cut_off(served):
     assert post(served.url, CHAT)[0] == 200
 
 
-@pytest.fixture()
+@pytest.fixture
 def slow(fresh_home):
     """A gateway whose engine takes 20 ms a token."""
     engine = FakeEngine(token_delay_s=0.02)

@@ -85,12 +85,12 @@ class Upstream:
         )
 
 
-@pytest.fixture()
+@pytest.fixture
 def upstream():
     return Upstream()
 
 
-@pytest.fixture()
+@pytest.fixture
 def served(upstream, fresh_home):
     with serving(upstream.app()) as url, gateway(backend_for(url)) as running:
         yield running

@@ -1,9 +1,9 @@
 """Each request's share of the joules under batching; the shares and the idle time add up to the meter.
 
 A batching engine works in steps. Every step produces tokens for the sequences in it, so the energy of a step
-is split over its sequences by the tokens it computed for each: a prompt token weighs what an output token does,
-plus a term for the length of the context that attention reads. Weights are read once a step for all of them,
-which is why batching saves and why the split is by tokens and not by time.
+is split over its sequences by the tokens it computed for each: a prompt token weighs what an output token
+does, plus a term for the length of the context that attention reads. Weights are read once a step for all of
+them, which is why batching saves and why the split is by tokens and not by time.
 
 Steps aren't announced, but a sequence decodes one token a step: when one that has reported a token reports
 again, another step has ended. The meter is read at that report, and at most once in ``spacing_s``; what is

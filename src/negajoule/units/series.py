@@ -41,8 +41,8 @@ class Series:
     __slots__ = ("_total", "kind", "times_s", "values")
 
     def __init__(self, times_s: Iterable[float], values: Iterable[float], kind: Kind) -> None:
-        self.times_s: _Floats = np.asarray(times_s, dtype=np.float64)
-        self.values: _Floats = np.asarray(values, dtype=np.float64)
+        self.times_s = _floats(times_s)
+        self.values = _floats(values)
         self.kind = kind
         if self.times_s.ndim != 1 or self.times_s.shape != self.values.shape or self.times_s.size < 2:
             raise UnitError(
@@ -62,7 +62,7 @@ class Series:
 
     def _cumulate(self, widths: _Floats) -> _Floats:
         if self.kind == "counter":
-            return self.values - self.values[0]
+            return np.asarray(self.values - self.values[0])
         height = self.values[:-1] if self.kind == "step" else (self.values[:-1] + self.values[1:]) / 2
         return np.asarray(np.concatenate(([0.0], np.cumsum(height * widths))))
 
@@ -76,7 +76,7 @@ class Series:
         Raises:
             UnitError: (U104) for a time outside the series: nothing is known there.
         """
-        at = np.asarray(times_s, dtype=np.float64)
+        at = _floats(times_s)
         if at.size and not (at.min() >= self.times_s[0] and at.max() <= self.times_s[-1]):
             raise UnitError(
                 f"the series knows {self.times_s[0]:.3f} to {self.times_s[-1]:.3f}; "
@@ -110,7 +110,7 @@ class Series:
         Args:
             edges_s: rising bin edges inside the series [s], shape (m + 1,).
         """
-        edges = np.asarray(edges_s, dtype=np.float64)
+        edges = _floats(edges_s)
         widths = np.diff(edges)
         if edges.size < 2 or not (widths > 0).all():
             raise UnitError("bins need two or more rising edges", code="U104")
@@ -146,3 +146,10 @@ def utc_seconds(text: str) -> float:
     if moment.tzinfo is None:
         raise UnitError(f"{text!r} names no time zone; write 2026-01-31T12:00:00Z", code="U104")
     return moment.timestamp()
+
+
+def _floats(values: Iterable[float]) -> _Floats:
+    try:
+        return np.asarray(values if isinstance(values, np.ndarray) else list(values), dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise UnitError(f"a series needs a row of numbers: {error}", code="U104") from None
