@@ -224,3 +224,36 @@ def test_library_that_can_t_start_is_unreadable(tmp_path, monkeypatch):
     binding.nvmlInit = lambda: (_ for _ in ()).throw(NotSupported("Driver/library version mismatch"))
     monkeypatch.setattr(nvml, "require", lambda *_, **__: binding)
     assert "mismatch" in nvml_capability(tmp_path).detail
+
+
+def test_a_lost_counter_is_replaced_by_the_power_sensor(clock):
+    board = StubBoard()
+    board.power_mw = 300_000
+    probe = probe_of(clock, board)
+    for second in range(6):
+        clock.forward(1)
+        board.energy_mj += 300_000
+        board.counter = second < 3
+        (reading,) = probe.read()
+    assert reading.grade == "B"
+    assert reading.gap.kind == "failed read"
+    assert reading.energy_j == pytest.approx(1800.0)
+    assert reading.high_j - reading.low_j < 200.0
+    board.counter = True
+    clock.forward(1)
+    board.energy_mj += 300_000
+    (reading,) = probe.read()
+    assert reading.grade == "A"
+    assert reading.energy_j == pytest.approx(2100.0)
+
+
+def test_a_counter_that_stands_still_is_replaced_by_the_power_sensor(clock):
+    """Some AMD and virtual boards answer the same count for ever (ROCm/amdsmi#22)."""
+    board = StubBoard()
+    probe = probe_of(clock, board)
+    for _ in range(10):
+        clock.forward(1)
+        (reading,) = probe.read()
+    assert reading.gap.kind == "standstill"
+    assert reading.grade == "B"
+    assert reading.energy_j >= 800.0

@@ -9,13 +9,14 @@ difference. With MIG on, NVML gives one figure for the whole board; the source s
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from negajoule.catalog import lookup
 from negajoule.errors import ExtraMissingError
 from negajoule.extras import require
-from negajoule.meter.probe import Capability, Gap, Reading
-from negajoule.meter.track import CounterTrack, PowerTrack
+from negajoule.meter.board import Board, Sensors
+from negajoule.meter.probe import Capability, Reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["NvmlProbe", "nvml_capability", "nvml_present"]
 
 PERIOD_S = 1.0
-MIN_COMPARED_J = 5.0
 OVERSHOOT = 2.0
 """Short peaks exceed the power limit; above this multiple a value is an error, not a peak."""
 
@@ -78,21 +78,21 @@ class NvmlProbe:
         self.heartbeat_s: float | None = PERIOD_S
         self._nvml.nvmlInit()
         count = self._nvml.nvmlDeviceGetCount()
-        self._boards = [_Board(self._nvml, index) for index in range(count)]
+        self._gpus = [_Gpu(self._nvml, index) for index in range(count)]
         self.read()
 
     def read(self) -> tuple[Reading, ...]:
         """Read all boards; never raises."""
         now_s = self._clock()
-        return tuple(board.read(now_s) for board in self._boards)
+        return tuple(gpu.board.read(now_s) for gpu in self._gpus)
 
     def describe(self) -> list[str]:
         """One phrase a board, for ``doctor``."""
-        return [board.description for board in self._boards]
+        return [gpu.description for gpu in self._gpus]
 
     def uuids(self) -> dict[str, str]:
         """Domain to the board's UUID, for telling ranks apart."""
-        return {board.domain: board.uuid for board in self._boards}
+        return {gpu.domain: gpu.uuid for gpu in self._gpus}
 
     def shares(self, pids: Collection[int], *, numbers_match: bool) -> dict[str, tuple[float, float, float]]:
         """Which part of each board some processes use: value, low, high [1].
@@ -106,90 +106,43 @@ class NvmlProbe:
                 boards count as its own, with nothing as the lower bound.
         """
         mine = frozenset(pids) if numbers_match else None
-        return {board.domain: board.share(mine) for board in self._boards}
+        return {gpu.domain: gpu.share(mine) for gpu in self._gpus}
 
     def close(self) -> None:
         """Shut the library down."""
         self._nvml.nvmlShutdown()
 
 
-class _Board:
+class _Gpu:
     def __init__(self, nvml: Any, index: int) -> None:  # noqa: ANN401
         self._nvml = nvml
         self.domain = f"gpu {index}"
-        self._handle = nvml.nvmlDeviceGetHandleByIndex(index)
-        self.uuid = str(_asked(nvml.nvmlDeviceGetUUID, self._handle) or f"index {index}")
-        self._model = str(_asked(nvml.nvmlDeviceGetName, self._handle) or "GPU")
-        limit_mw = _asked(nvml.nvmlDeviceGetEnforcedPowerLimit, self._handle)
-        ceiling_w = OVERSHOOT * (limit_mw / 1e3 if limit_mw else lookup("meter.ceiling.gpu").value)
-        mig = _asked(nvml.nvmlDeviceGetMigMode, self._handle)
+        self._handle = handle = nvml.nvmlDeviceGetHandleByIndex(index)
+        self.uuid = str(_asked(nvml.nvmlDeviceGetUUID, handle) or f"index {index}")
+        self._model = str(_asked(nvml.nvmlDeviceGetName, handle) or "GPU")
+        limit_mw = _asked(nvml.nvmlDeviceGetEnforcedPowerLimit, handle)
+        mig = _asked(nvml.nvmlDeviceGetMigMode, handle)
         self._mig = bool(mig and mig[0])
-        counts = _asked(nvml.nvmlDeviceGetTotalEnergyConsumption, self._handle) is not None
-        accuracy = lookup("meter.accuracy.nvml").value
-        self._counter = CounterTrack(self.domain, ceiling_w=ceiling_w, accuracy=accuracy) if counts else None
-        self._power = PowerTrack(self.domain, ceiling_w=ceiling_w, accuracy=accuracy, period_s=PERIOD_S)
-        self._compared = [0.0, 0.0]
-        self._widen_low_j = 0.0
-        self._widen_high_j = 0.0
+        counts = _asked(nvml.nvmlDeviceGetTotalEnergyConsumption, handle) is not None
+        self.board = Board(
+            self.domain,
+            "nvml",
+            Sensors(
+                counter_j=partial(_thousandth, nvml.nvmlDeviceGetTotalEnergyConsumption, handle)
+                if counts
+                else None,
+                power_w=partial(_thousandth, nvml.nvmlDeviceGetPowerUsage, handle),
+            ),
+            ceiling_w=OVERSHOOT * limit_mw / 1e3 if limit_mw else lookup("meter.ceiling.gpu").value,
+            accuracy=lookup("meter.accuracy.nvml").value,
+            period_s=PERIOD_S,
+            remark=" (whole board, MIG on)" if self._mig else "",
+        )
 
     @property
     def description(self) -> str:
-        how = "energy counter" if self._counter else "power sampling"
+        how = "energy counter" if self.board.counts else "power sampling"
         return f"{self.domain} {self._model}: {how}" + (", MIG on: whole board only" if self._mig else "")
-
-    def read(self, now_s: float) -> Reading:
-        milliwatts = _asked(self._nvml.nvmlDeviceGetPowerUsage, self._handle)
-        power_w = None if milliwatts is None else milliwatts / 1e3
-        counter, power = self._counter, self._power
-        sampled_j = power.energy_j
-        power.advance(power_w, now_s)
-        sampled_j = power.energy_j - sampled_j
-        track: CounterTrack | PowerTrack = power
-        gap = power.gap
-        if counter is not None:
-            counted_j = counter.energy_j
-            raw_mj = _asked(self._nvml.nvmlDeviceGetTotalEnergyConsumption, self._handle)
-            counter.advance(None if raw_mj is None else raw_mj / 1e3, now_s)
-            track, gap = counter, counter.gap
-            if not counter.bridging and not power.bridging:
-                gap = self._compare(counter.energy_j - counted_j, sampled_j, now_s) or gap
-        whole = " (whole board, MIG on)" if self._mig else ""
-        return Reading(
-            domain=self.domain,
-            energy_j=track.energy_j,
-            power_w=power_w,
-            source=f"nvml {self.domain} {'counter' if counter else 'power'}{whole}",
-            grade="E" if track.bridging else "A" if counter else "B",
-            component="gpu",
-            low_j=track.low_j - self._widen_low_j,
-            high_j=track.high_j + self._widen_high_j,
-            gap=gap,
-        )
-
-    def _compare(self, counted_j: float, sampled_j: float, now_s: float) -> Gap | None:
-        """Widen by what the sensor's integral differs from the counter, judged over joules enough to tell."""
-        compared = self._compared
-        compared[0] += counted_j
-        compared[1] += sampled_j
-        if min(compared) < MIN_COMPARED_J:
-            return None
-        counted_j, sampled_j = compared
-        self._compared = [0.0, 0.0]
-        difference_j = sampled_j - counted_j
-        tolerance = 2 * self._power.accuracy
-        if abs(difference_j) <= tolerance * max(counted_j, sampled_j):
-            return None
-        if difference_j > 0:
-            self._widen_high_j += difference_j
-        else:
-            self._widen_low_j -= difference_j
-        return Gap(
-            "disagreement",
-            self.domain,
-            now_s,
-            now_s,
-            f"the counter says {counted_j:.0f} J, the power sensor {sampled_j:.0f} J",
-        )
 
     def share(self, mine: frozenset[int] | None) -> tuple[float, float, float]:
         nvml, handle = self._nvml, self._handle
@@ -209,6 +162,12 @@ class _Board:
             return (by_memory, 0.0, 1.0)
         by_use = sum(sample.smUtil for sample in samples if sample.pid in mine) / busy
         return (by_use, min(by_use, by_memory), max(by_use, by_memory))
+
+
+def _thousandth(function: Callable[..., Any], *arguments: object) -> float | None:
+    """NVML counts in thousandths."""
+    value = _asked(function, *arguments)
+    return None if value is None else value / 1e3
 
 
 def _asked(function: Callable[..., Any], *arguments: object) -> Any:  # noqa: ANN401

@@ -169,7 +169,7 @@ class _OpenZone:
             energy_j=0.0 if held else track.energy_j,
             power_w=None,
             source=f"rapl {self.domain}",
-            grade="E" if track.bridging else "A",
+            grade=track.grade,
             component=self.component,
             low_j=0.0 if held else track.low_j,
             high_j=track.high_j,

@@ -12,7 +12,9 @@ from math import isfinite
 
 from negajoule.meter.probe import Gap
 
-__all__ = ["CounterTrack", "PowerTrack"]
+__all__ = ["CounterTrack", "PowerTrack", "Stretch"]
+
+NOTHING = (0.0, 0.0, 0.0)
 
 UPDATE_SLACK_S = 1.0
 """Counters move in steps (RAPL 1 ms, GPUs 20 to 100 ms, chassis 1 s): a short stretch may hold one more."""
@@ -20,8 +22,23 @@ STANDSTILL_S = 2.0
 """Nothing powered stands still this long; a counter that does is dead (virtual machines show such)."""
 
 
+Stretch = tuple[float, float, float]
+"""Value, low and high of what a stretch added [J]."""
+
+
 class _Track:
-    """The running sums and the bridging that both kinds share."""
+    """The running sums and the bridging that both kinds share.
+
+    Attributes:
+        energy_j: best estimate so far [J].
+        low_j: lower bound [J].
+        high_j: upper bound [J].
+        grade: of the last stretch: A counter, B sampled power, E bridged.
+        gap: what was wrong with the last stretch, if anything was.
+        added: what the last stretch added.
+    """
+
+    own_grade = "A"
 
     def __init__(self, domain: str, ceiling_w: float, accuracy: float) -> None:
         self.domain = domain
@@ -30,7 +47,8 @@ class _Track:
         self.energy_j = 0.0
         self.low_j = 0.0
         self.high_j = 0.0
-        self.bridging = False
+        self.grade = self.own_grade
+        self.added = NOTHING
         self.gap: Gap | None = None
         self._good_j = 0.0
         self._good_s = 0.0
@@ -41,7 +59,13 @@ class _Track:
         """Mean power of the good stretches; half the ceiling before there was one [W]."""
         return self._good_j / self._good_s if self._good_s > 0 else self.ceiling_w / 2
 
+    @property
+    def bridging(self) -> bool:
+        """Whether the last stretch isn't what the instrument itself said."""
+        return self.grade != self.own_grade
+
     def _add(self, value_j: float, low_j: float, high_j: float) -> None:
+        self.added = (value_j, low_j, high_j)
         self.energy_j += value_j
         self.low_j += low_j
         self.high_j += high_j
@@ -50,7 +74,8 @@ class _Track:
         """Seconds since the last call; 0 at the first one and when the clock went back."""
         before, self._time_s = self._time_s, time_s
         self.gap = None
-        self.bridging = False
+        self.grade = self.own_grade
+        self.added = NOTHING
         if before is None:
             return 0.0
         if time_s < before:
@@ -60,14 +85,20 @@ class _Track:
             return 0.0
         return time_s - before
 
-    def _bridge(self, kind: str, detail: str, seconds: float, at_least_j: float = 0.0) -> None:
+    def _bridge(
+        self, kind: str, detail: str, seconds: float, at_least_j: float = 0.0, instead: Stretch | None = None
+    ) -> None:
         """Fill a stretch with the mean power, at least what is proven, at most the ceiling."""
         if self._time_s is None:
             return
-        high_j = max(self.ceiling_w * seconds, at_least_j)
-        value_j = min(max(self.mean_w * seconds, at_least_j), high_j)
-        self._add(value_j, at_least_j, high_j)
-        self.bridging = True
+        if instead is not None:
+            value_j, low_j, high_j = (max(joules, at_least_j) for joules in instead)
+            self.grade = "B"
+        else:
+            low_j, high_j = at_least_j, max(self.ceiling_w * seconds, at_least_j)
+            value_j = min(max(self.mean_w * seconds, at_least_j), high_j)
+            self.grade = "E"
+        self._add(value_j, low_j, high_j)
         self.gap = Gap(kind, self.domain, self._time_s - seconds, self._time_s, detail)
 
 
@@ -91,17 +122,23 @@ class CounterTrack(_Track):
         self._owed_j = 0.0
         self._still_s = 0.0
 
-    def advance(self, raw_j: float | None, time_s: float) -> None:
+    def advance(self, raw_j: float | None, time_s: float, instead: Stretch | None = None) -> None:
         """Take the counter's value, or ``None`` when the read failed.
 
         A failed read is bridged. The counter usually runs on meanwhile: when it is back, what was bridged is
         taken off what it says, so that the sum ends at the truth (or above it by the bridge's excess, which
         is then worked off before anything is added).
+
+        Args:
+            raw_j: the counter [J].
+            time_s: when it was read [s].
+            instead: what another sensor says of this stretch; fills it if the counter can't.
         """
         seconds = self._elapse(time_s)
         if raw_j is None or not isfinite(raw_j) or raw_j < 0:
             before_j = self.energy_j
-            self._bridge("failed read", "the counter couldn't be read; bridged with the mean power", seconds)
+            detail = "the counter couldn't be read; bridged with the mean power"
+            self._bridge("failed read", detail, seconds, instead=instead)
             self._owed_j += self.energy_j - before_j
             return
         last_j, last_time_s = self._raw_j, self._raw_time_s
@@ -117,16 +154,18 @@ class CounterTrack(_Track):
                 delta_j = -1.0
         if delta_j < 0:
             proven_j = raw_j if raw_j <= possible_j else 0.0
-            self._bridge("reset", "the counter went back; bridged with the mean power", seconds, proven_j)
+            detail = "the counter went back; bridged with the mean power"
+            self._bridge("reset", detail, seconds, proven_j, instead)
             self._owed_j = 0.0
         elif delta_j > possible_j:
-            self._bridge("jump", f"{delta_j:.0f} J in {span_s:.3f} s is impossible; bridged", seconds)
+            detail = f"{delta_j:.0f} J in {span_s:.3f} s is impossible; bridged"
+            self._bridge("jump", detail, seconds, instead=instead)
             self._owed_j = 0.0
         else:
             self._still_s = self._still_s + span_s if delta_j == 0 else 0.0
             if self._still_s >= STANDSTILL_S:
-                self._add(0.0, 0.0, self.ceiling_w * span_s)
-                self.bridging = True
+                self._add(*(instead or (0.0, 0.0, self.ceiling_w * span_s)))
+                self.grade = "B" if instead else "E"
                 self.gap = Gap("standstill", self.domain, time_s - span_s, time_s, "the counter doesn't move")
             else:
                 self._settle(delta_j, span_s, possible_j)
@@ -159,6 +198,8 @@ class PowerTrack(_Track):
         accuracy: relative error of the sensor [1].
         period_s: samples further apart than three of these leave an unsampled stretch [s].
     """
+
+    own_grade = "B"
 
     def __init__(
         self, domain: str, *, ceiling_w: float, accuracy: float = 0.0, period_s: float = 1.0
