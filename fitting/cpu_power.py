@@ -25,7 +25,7 @@ from catalog_files import Row, arguments, fingerprint, settle
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "src"))
 
-from negajoule.catalog.processors import architecture_of
+from negajoule.catalog.processors import architecture_of, cpu_tdp
 
 FIRST_YEAR = 2018  # for the rows of all servers: about the age of what data centres run
 FIRST_YEAR_OF_ARCHITECTURES = 2012
@@ -155,6 +155,13 @@ def robust_fit(matrix: np.ndarray, target: np.ndarray) -> np.ndarray:
     return solution
 
 
+def print_tdp_share(servers: list[Server]) -> None:
+    """Print AC watts above idle at full load as a share of the processors' TDP."""
+    listed = [(s, tdp.value * s.chips) for s in servers if (tdp := cpu_tdp(s.cpu)) is not None]
+    low, median, high = np.percentile([(s.full_w - s.idle_w) / tdp for s, tdp in listed], [5, 50, 95])
+    print(f"  above idle / TDP: {median:.2f} ({low:.2f} to {high:.2f}), {len(listed)} servers")
+
+
 def core_rows(start: str, servers: list[Server], w_per_gb: float, light: float, what: str) -> list[Row]:
     """Rows of active and idle power per core, 5 % to 95 % over the servers."""
     active = [(s.full_w - s.idle_w) / s.cores for s in servers]
@@ -198,6 +205,7 @@ def main() -> None:
     servers = read_servers(source)
     recent = [s for s in servers if s.year >= FIRST_YEAR]
     light = light_load_factor(sweep)
+    print_tdp_share(recent)
     w_per_gb, memory_low, memory_high = memory_w_per_gb(recent)
 
     generic = core_rows("cpu.core", recent, w_per_gb, light, f"all servers, data sha256 {digest}")
