@@ -15,11 +15,12 @@ Importing this package loads none of them: names are looked up when first used.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from negajoule._version import __version__
 
+TYPE_CHECKING = False  # as type checkers read it, without the cost of importing typing
 if TYPE_CHECKING:
+    from typing import Any
+
     from negajoule.errors import NegajouleError
     from negajoule.instrument import Measurement, measure, measured
     from negajoule.units import Footprint, Quantity

@@ -14,13 +14,15 @@ from urllib.request import Request, urlopen
 
 import click
 
-from negajoule.cli.output import json_option, print_json, print_table
+from negajoule.cli.output import json_option, print_json
 from negajoule.errors import ConfigError, EngineError
-from negajoule.units import INDICATORS, Quantity, Water, total
-from negajoule.units.text import LABELS, interval_text, number_text, value_text
+from negajoule.units import INDICATORS, total
+from negajoule.units.text import LABELS, interval_text, number_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from negajoule.units import Quantity
 
 __all__ = ["play"]
 
@@ -197,11 +199,9 @@ def _sum(answers: Sequence[_Answer], indicator: str) -> Quantity | None:
 
 def _show(model: str, rounds: Sequence[_Round], health: dict[str, Any]) -> None:
     for one in rounds:
-        click.echo(f"\n{model}, {one.name}\n")
-        print_table(
-            ("prompt", "in", "out", "s", "IT energy (range)", "carbon", "water", "embodied"),
-            [_answer_row(answer) for answer in one.answers],
-        )
+        click.echo(f"\n{model}, {one.name}")
+        for number, answer in enumerate(one.answers, 1):
+            click.echo("\n" + _card(number, answer))
     everything = [answer for one in rounds for answer in one.answers]
     click.echo(f"\ntotal of {len(everything)} requests")
     for name in _SHOWN:
@@ -225,24 +225,22 @@ def _show(model: str, rounds: Sequence[_Round], health: dict[str, Any]) -> None:
         )
 
 
-def _answer_row(answer: _Answer) -> tuple[str, ...]:
-    def shown(indicator: str) -> Quantity | None:
-        data = answer.footprint.get(indicator)
-        return None if data is None else INDICATORS[indicator].from_dict(data)
+def _card(number: int, answer: _Answer) -> str:
+    """Three lines for one request, each figure with range, unit and basis."""
 
-    energy, carbon, embodied = shown("it_energy"), shown("carbon_location"), shown("embodied")
-    waters = [water for water in (shown("water_onsite"), shown("water_offsite")) if water is not None]
-    litres = sum(water.value for water in waters)
-    prompt = answer.prompt if len(answer.prompt) <= 34 else answer.prompt[:33] + "…"
+    def shown(*indicators: str) -> str:
+        found = [answer.footprint.get(name) for name in indicators]
+        if any(data is None for data in found):
+            return "unknown"
+        quantities = (INDICATORS[name].from_dict(data) for name, data in zip(indicators, found, strict=True))
+        sum_ = total(quantities)
+        return interval_text(sum_) if sum_ else "unknown"
+
+    prompt = answer.prompt if len(answer.prompt) <= 48 else answer.prompt[:47] + "…"
     return (
-        prompt,
-        str(answer.tokens_in),
-        str(answer.tokens_out),
-        f"{answer.seconds:.1f}",
-        interval_text(energy) if energy else "unknown",
-        value_text(carbon) if carbon else "unknown",
-        value_text(Water.exact(litres)) if waters else "unknown",
-        value_text(embodied) if embodied else "unknown",
+        f"{number:>3}  {prompt:<48}  {answer.tokens_in} in, {answer.tokens_out} out, {answer.seconds:.1f} s\n"
+        f"     energy {shown('it_energy'):<38} carbon   {shown('carbon_location')}\n"
+        f"     water  {shown('water_onsite', 'water_offsite'):<38} embodied {shown('embodied')}"
     )
 
 
