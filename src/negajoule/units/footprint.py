@@ -117,11 +117,14 @@ class Footprint(msgspec.Struct, frozen=True):
         Parts count with their share of the energy's width, factors with their relative width, both relative
         to the carbon figure they help to make; ``None`` when nothing has a width.
         """
-        energy = self.it_energy.value if self.it_energy and self.it_energy.value > 0 else None
-        widths = {part.name: part.energy.spread / energy for part in self.parts} if energy else {}
+        widths: dict[str, float] = {}
+        if self.it_energy is not None and self.it_energy.value > 0:
+            for part in self.parts:
+                widths[part.name] = widths.get(part.name, 0.0) + part.energy.spread / self.it_energy.value
         for factor in self.factors:
             if factor.name in ("PUE", "carbon intensity") and factor.quantity.value > 0:
-                widths[factor.name] = factor.quantity.spread / factor.quantity.value
+                relative = factor.quantity.spread / factor.quantity.value
+                widths[factor.name] = max(widths.get(factor.name, 0.0), relative)
         name = max(widths, key=widths.__getitem__, default=None)
         return name if name is not None and widths[name] > 0 else None
 
@@ -165,8 +168,8 @@ INDICATORS: dict[str, type[Quantity]] = {
 
 
 def _merge(first: tuple[Part, ...], second: tuple[Part, ...]) -> tuple[Part, ...]:
-    merged = {(part.name, part.source, part.grade): part for part in first}
-    for part in second:
+    merged: dict[tuple[str, str, str], Part] = {}
+    for part in (*first, *second):
         key = (part.name, part.source, part.grade)
         seen = merged.get(key)
         merged[key] = (

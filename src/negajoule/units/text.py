@@ -47,23 +47,25 @@ def number_text(value: float, digits: int = 2) -> str:
 
 def value_text(quantity: Quantity, digits: int = 2) -> str:
     """The best estimate in a readable unit, e.g. ``3.4 Wh``."""
-    scale, name = _scale_of(quantity.unit, max(abs(quantity.value), abs(quantity.high) * 1e-3))
+    scale, name = _scale_of(quantity, digits)
     return f"{number_text(quantity.value / scale, digits)} {name}".rstrip()
 
 
 def interval_text(quantity: Quantity, digits: int = 2) -> str:
     """Value, interval and basis, e.g. ``3.4 Wh (1.9 to 6.0), modelled``."""
-    scale, name = _scale_of(quantity.unit, max(abs(quantity.value), abs(quantity.high) * 1e-3))
+    scale, name = _scale_of(quantity, digits)
     low, value, high = (
         number_text(number / scale, digits) for number in (quantity.low, quantity.value, quantity.high)
     )
     return f"{value} {name} ({low} to {high}), {quantity.basis}".replace("  ", " ")
 
 
-def _scale_of(unit: str, size: float) -> tuple[float, str]:
-    scales = _SCALES.get(unit)
+def _scale_of(quantity: Quantity, digits: int) -> tuple[float, str]:
+    scales = _SCALES.get(quantity.unit)
     if scales is None:
-        return 1.0, "" if unit == "1" else unit
+        return 1.0, "" if quantity.unit == "1" else quantity.unit
+    # Rounded first, so that 999.9 mJ is written as 1 J and not as 1000 mJ.
+    size = float(f"{max(abs(quantity.value), abs(quantity.high) * 1e-3):.{digits}g}")
     if size == 0:
         return next((scale for scale in scales if scale[0] == 1.0), scales[-1])
     return next((scale for scale in scales if size >= scale[0]), scales[-1])
