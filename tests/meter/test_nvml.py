@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pynvml as real_binding
 import pytest
-from trees import Clock, write
+from trees import Clock
 
 from negajoule.errors import ExtraMissingError
 from negajoule.meter import nvml
@@ -193,37 +193,30 @@ def test_closing_shuts_the_library_down(clock):
     assert binding.shut
 
 
-def test_no_driver_is_absent(tmp_path):
-    assert nvml_capability(tmp_path).state == "absent"
-
-
-def test_driver_without_binding_names_the_extra(tmp_path, monkeypatch):
-    write(tmp_path, "dev/nvidiactl", "")
+def test_driver_without_binding_names_the_extra(monkeypatch):
 
     def missing(*_, **__):
         raise ExtraMissingError("no pynvml", fix="pip install 'negajoule[gpu]'")
 
     monkeypatch.setattr(nvml, "require", missing)
-    capability = nvml_capability(tmp_path)
+    capability = nvml_capability()
     assert capability.state == "unreadable"
     assert capability.fix == "pip install 'negajoule[gpu]'"
 
 
-def test_boards_are_described(tmp_path, monkeypatch):
-    write(tmp_path, "dev/nvidiactl", "")
+def test_boards_are_described(monkeypatch):
     monkeypatch.setattr(nvml, "require", lambda *_, **__: StubBinding(StubBoard(), StubBoard(counter=False)))
-    capability = nvml_capability(tmp_path)
+    capability = nvml_capability()
     assert capability.state == "ready"
     assert capability.grade == "B"
     assert "H100" in capability.detail
 
 
-def test_library_that_can_t_start_is_unreadable(tmp_path, monkeypatch):
-    write(tmp_path, "dev/nvidiactl", "")
+def test_library_that_can_t_start_is_unreadable(monkeypatch):
     binding = StubBinding()
     binding.nvmlInit = lambda: (_ for _ in ()).throw(NotSupported("Driver/library version mismatch"))
     monkeypatch.setattr(nvml, "require", lambda *_, **__: binding)
-    assert "mismatch" in nvml_capability(tmp_path).detail
+    assert "mismatch" in nvml_capability().detail
 
 
 def test_a_lost_counter_is_replaced_by_the_power_sensor(clock):

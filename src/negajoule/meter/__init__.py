@@ -2,7 +2,10 @@
 
 - ``probe``: what every instrument promises, and the readings, gaps and capabilities it gives
 - ``track``: raw counters and power samples to energy that never falls, with bounds and gaps
-- ``rapl``, ``nvml``: the instruments
+- ``board``: a device with counter and power sensor, each the other's check
+- ``sampler``: instruments that are slow to ask, sampled in a thread of their own
+- ``rapl``, ``nvml``, ``amdsmi``, ``apple``, ``hwmon`` (with Jetson), ``chassis`` (IPMI, Redfish): the
+instruments
 - ``discovery``: which of them can be read here
 - ``host``: processor, memory, container limits, identity
 - ``usage``, ``process_tree``: CPU time and memory of a tree of processes, or of the machine

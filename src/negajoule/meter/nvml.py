@@ -20,24 +20,16 @@ from negajoule.meter.probe import Capability, Reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
-    from pathlib import Path
 
-__all__ = ["NvmlProbe", "nvml_capability", "nvml_present"]
+__all__ = ["NvmlProbe", "nvml_capability"]
 
 PERIOD_S = 1.0
 OVERSHOOT = 2.0
 """Short peaks exceed the power limit; above this multiple a value is an error, not a peak."""
 
 
-def nvml_present(root: Path) -> bool:
-    """Whether an NVIDIA driver is loaded; asked before the binding is imported, which costs time."""
-    return any((root / path).exists() for path in ("dev/nvidiactl", "proc/driver/nvidia", "dev/dxg"))
-
-
-def nvml_capability(root: Path) -> Capability:
-    """What NVML can do here, and the line that would let it."""
-    if not nvml_present(root):
-        return Capability("nvml", "absent", "no NVIDIA driver is loaded")
+def nvml_capability() -> Capability:
+    """What NVML can do on a machine with an NVIDIA driver, and the line that would let it."""
     try:
         probe = NvmlProbe()
     except ExtraMissingError as error:
