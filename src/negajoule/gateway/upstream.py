@@ -217,8 +217,6 @@ class UpstreamExchange:
 
     async def cancel(self) -> None:
         """The client has gone: drop the connection, keep the account."""
-        if self._response is not None:
-            self._response.close()
         await self._book("cancelled")
 
     def _streamed_body(self) -> bytes:
@@ -252,6 +250,9 @@ class UpstreamExchange:
         if self.cost is not None:
             return
         self.status = status
+        if self._response is not None:
+            # Only an answer read to its end may give its connection back for the next call.
+            self._response.release() if status == "ok" else self._response.close()
         backend = self._backend
         share = backend.splitter.end(self.request_id)
         own = backend.accounts.here.cost(share.parts, share.node_seconds)
