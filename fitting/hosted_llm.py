@@ -9,8 +9,8 @@ logarithms of energy and time by damped least squares with priors and a robust l
 don't settle stays where physics puts it.
 
 Nothing that is reported is judged on data it was fitted to. Folds leave out whole models, and models that
-share a layout (an FP8 version, a vision or a reasoning variant) leave together. The strength of the priors and the
-weight of time are chosen inside each fold.
+share a layout (an FP8 version, a vision or a reasoning variant) leave together. The strength of the priors
+and the weight of time are chosen inside each fold.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import numpy as np
 from negajoule.errors import CatalogError
 from negajoule.physics.accelerators import format_bytes, hardware_of
 from negajoule.physics.decoding import Coefficients, Layout, Served, deploy, request_cost
-from negajoule.physics.hosted_setting import COEFFICIENT_FILE, SCHEMA
+from negajoule.physics.hosted_setting import COEFFICIENT_FILE, SCHEMA, Fitted, deployment_of
 from negajoule.physics.model_size import all_layouts, find_model, typical_layout
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 V3 = "measurement/llm/mlenergy_v3_llm_runs.csv"
 V2 = "serving/mlenergy_v2_llm.csv.gz"
+ENGINES = "serving/nv_aic_silicon_ttft_tpot.csv.gz"
 
 TASKS = (
     "lm-arena-chat",
@@ -59,9 +60,9 @@ V2_TASKS = {
     "mllm_text_generation/chat": "v2 image",
 }
 
-# Logarithm of the prior's middle and its standard deviation. The middles are physics or other people's figures:
-# prompts reach 0.2 to 0.67 of the data sheet's rate (splitwise, A100 and H100) at the full rated power; weights
-# are read at some 0.85 of the bandwidth. The tasks' prompts weren't published: they're inferred.
+# Logarithm of the prior's middle and its standard deviation. The middles are physics or others' figures:
+# prompts reach 0.2 to 0.67 of the data sheet's rate (splitwise, A100 and H100) at full rated power; weights
+# are read at some 0.85 of the bandwidth. The prompts of the tasks weren't published: they're inferred.
 PRIORS: dict[str, tuple[float, float]] = {
     "read_efficiency": (np.log(0.85), 0.05),
     "compute_efficiency": (np.log(0.5), 0.4),
@@ -586,6 +587,35 @@ def extrapolation_slope(study: Study, choice: Choice, width: float) -> float:
     return max(slopes)
 
 
+def engine_factors(path: Path, found: Fitted) -> Floats:
+    """Measured over predicted time of a decode step, for other engines and newer releases than were fitted.
+
+    Args:
+        path: NVIDIA's published deployments of vLLM, SGLang and TensorRT-LLM; only the plain ones are used.
+        found: the coefficients.
+    """
+    formats = {"": "bfloat16", "bf16": "bfloat16", "fp8": "fp8", "fp4": "mxfp4"}
+    factors = []
+    for row in _rows(path):
+        accelerator = row["system"].removesuffix("_sxm")
+        plain = row["mode"] == "agg" and float(row["attention_dp_size"] or 1) <= 1 >= float(
+            row["pp_size"] or 1
+        )
+        if not plain or accelerator not in ("h100", "h200", "b200") or row["precision"] not in formats:
+            continue
+        try:
+            size = find_model(row["model_path"])
+        except CatalogError:
+            continue
+        if size.layout is None:
+            continue
+        count, form = max(1.0, float(row["tp_size"] or 1)), formats[row["precision"]]
+        where = deployment_of(found, size.layout, float(row["batch_size"]), accelerator, form, count)
+        context = float(row["isl"]) + float(row["osl"]) / 2
+        factors.append(float(row["silicon_tpot_ms"]) / 1e3 / request_cost(where, context, 0.0).step_s)
+    return np.array(factors)
+
+
 def coefficient_file(study: Study, runs: Sequence[Run], data: Path) -> dict[str, Any]:
     """Everything that ``physics/hosted_model.json`` holds."""
     choice, residuals = choose(study)
@@ -599,12 +629,12 @@ def coefficient_file(study: Study, runs: Sequence[Run], data: Path) -> dict[str,
     def span(values: Floats) -> list[float]:
         return [float(values.min()), float(values.max())]
 
-    return {
+    content: dict[str, Any] = {
         "schema": SCHEMA,
         "script": "fitting/hosted_llm.py",
         "data": [
             {"file": name, "sha256": hashlib.sha256((data / name).read_bytes()).hexdigest()}
-            for name in (V3, V2)
+            for name in (V3, V2, ENGINES)
         ],
         "runs": len(runs),
         "choice": choice._asdict(),
@@ -640,7 +670,11 @@ def coefficient_file(study: Study, runs: Sequence[Run], data: Path) -> dict[str,
             "tokens_out": span(columns.tokens_out),
         },
         "accelerators": sorted({hardware_of(run.accelerator).name for run in runs}),
+        "engine": [1.0, 1.0],
     }
+    found = Fitted(coefficients_of(theta), *(content[name] for name in Fitted._fields[1:]))
+    content["engine"] = np.quantile(engine_factors(data / ENGINES, found), (0.05, 0.95)).tolist()
+    return content
 
 
 def rounded(value: Any) -> Any:  # noqa: ANN401 - any JSON value

@@ -237,8 +237,10 @@ def request_cost(deployment: Deployment, tokens_in: float, tokens_out: float, ca
     Returns:
         the request's share: its own prefill, and a share of each decode step.
     """
-    (batch, accelerators, weights_s, context_s, window_s, window, context_share, compute_s) = deployment[:8]
-    (overhead_s, power, base, reading, computing, token_s, attention_s, prefill_power) = deployment[8:]
+    (
+        batch, accelerators, weights_s, context_s, window_s, window, context_share, compute_s,
+        overhead_s, power, base, reading, computing, token_s, attention_s, prefill_power,
+    ) = deployment  # fmt: skip
     context = tokens_in + context_share * tokens_out
     inside = (context + window - abs(context - window)) / 2.0  # the smaller of the two
     read = weights_s + context_s * context + window_s * inside

@@ -236,17 +236,16 @@ def _causes(
         up += log(high / energy) ** 2
         faster += log(seconds / short) ** 2
         slower += log(long / seconds) ** 2
-    widths, time_width = setting.widths, setting.time_width
+    widths = setting.widths
     away = _lengths_outside(prompt, answer)
     if away > 0:
-        widths = (*widths, ("length outside the measured range", away))
-        time_width += away
-    for name, width in widths:
-        causes.append(Contributor(name, exp(-width), exp(width)))
-        down += width * width
-        up += width * width
-    both = time_width * time_width
-    return causes, (sqrt(down), sqrt(up), sqrt(faster + both), sqrt(slower + both))
+        widths = (*widths, ("length outside the measured range", away, away))
+    for name, lower, upper in widths:
+        causes.append(Contributor(name, exp(-lower), exp(upper)))
+        down += lower * lower
+        up += upper * upper
+    short, long = setting.time_widths
+    return causes, (sqrt(down), sqrt(up), hypot(sqrt(faster), short, away), hypot(sqrt(slower), long, away))
 
 
 def _lengths_outside(prompt: float, answer: float) -> float:

@@ -7,7 +7,7 @@ follow. Everything here is the same for every request to that model, so it's wor
 from __future__ import annotations
 
 from functools import cache, lru_cache
-from math import ceil, isfinite, log, log2, sqrt
+from math import ceil, hypot, isfinite, log, log2, sqrt
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ __all__ = [
     "Fitted",
     "Setting",
     "checked_number",
+    "deployment_of",
     "distance",
     "fitted",
     "setting_of",
@@ -36,6 +37,7 @@ COEFFICIENT_FILE = Path(__file__).parent / "hosted_model.json"
 
 _LIKELY_ACCELERATOR = "h100"
 _OTHER_ACCELERATORS = ("a100", "h200", "b200")
+_MEASURED_FORMATS = ("bfloat16", "bf16", "float16", "fp16", "fp8", "mxfp4")
 _UNKNOWN_GENERATION = {"read": 1.0, "power": 1.0, "host": 1.0}
 
 
@@ -49,6 +51,7 @@ class Fitted(NamedTuple):
         prompts: typical prompt of each task, inferred from its energy [tokens].
         unlisted: typical layouts by size.
         half_widths: of 90 % intervals, as logarithms, by what is known.
+        engine: ends of 90 % of other engines' and releases' times over the fit's.
         slope: what a half-width grows by for each e-fold outside the measured range.
         ranges: lowest and highest measured value of each input.
         accelerators: names of the accelerators that were measured.
@@ -60,6 +63,7 @@ class Fitted(NamedTuple):
     prompts: dict[str, float]
     unlisted: dict[str, Any]
     half_widths: dict[str, float]
+    engine: list[float]
     slope: float
     ranges: dict[str, list[float]]
     accelerators: list[str]
@@ -72,8 +76,8 @@ class Setting(NamedTuple):
         model: its name as it was found.
         likely: the likeliest deployment.
         alternatives: for each thing that isn't known, deployments at its other ends.
-        widths: further causes of width, with their half-widths as logarithms.
-        time_width: the same for time, all together.
+        widths: further causes of width, with their half-widths down and up as logarithms.
+        time_widths: the same for time, all together.
         factors: what was assumed.
         known: whether accelerator, number format and layout are known and were measured.
         notes: what the reader must know.
@@ -82,8 +86,8 @@ class Setting(NamedTuple):
     model: str
     likely: Deployment
     alternatives: tuple[tuple[str, tuple[Deployment, ...]], ...]
-    widths: tuple[tuple[str, float], ...]
-    time_width: float
+    widths: tuple[tuple[str, float, float], ...]
+    time_widths: tuple[float, float]
     factors: tuple[Factor, ...]
     known: bool
     notes: tuple[str, ...]
@@ -142,7 +146,7 @@ def setting_of(
         times: float = 1.0,
     ) -> Deployment:
         layout = _layout(size, active, found)
-        return _deployment(layout, batched, on, weights, count, times, copies)
+        return deployment_of(found, layout, batched, on, weights, count, times, copies)
 
     likely = served()
     alternatives: list[tuple[str, tuple[Deployment, ...]]] = []
@@ -157,7 +161,10 @@ def setting_of(
         )
     if accelerator is None:
         alternatives.append(("accelerator", tuple(served(on=other) for other in _OTHER_ACCELERATORS)))
-        notes.append(f"accelerator assumed: {hardware}; {', '.join(_OTHER_ACCELERATORS)} are in the interval")
+        others = ", ".join(_OTHER_ACCELERATORS)
+        notes.append(
+            f"accelerator assumed: {hardware}; {others} and other serving engines are in the interval"
+        )
     if count is None:
         alternatives.append(("number of accelerators", (served(times=2.0),)))
     if precision is None and size.precision is None:
@@ -171,29 +178,32 @@ def setting_of(
     if not measured:
         width = max(width, found.half_widths["accelerator"])
         notes.append(f"no run on {hardware} was measured: its data sheet is used, and the interval is wider")
-    familiar = form.lower() in ("bfloat16", "bf16", "float16", "fp16", *found.formats)
+    familiar = form.lower() in _MEASURED_FORMATS
     if not familiar:
         width = max(width, found.half_widths["format"])
         notes.append(f"no run with {form} was measured: {number_format(form)} stands for it, wider")
-    widths = [("fit", width)]
+    down, up = (0.0, 0.0) if accelerator else (-log(found.engine[0]), log(found.engine[1]))
+    widths = [("fit" if accelerator else "fit and engine", max(width, down), max(width, up))]
     inputs = {
         "batch": sequences.value,
         "active": size.active,
         "total": size.total,
         "accelerators": likely.accelerators,
     }
-    outside = {
-        name: away for name, value in inputs.items() if (away := distance(value, found.ranges[name])) > 0
-    }
+    distances = {name: distance(value, found.ranges[name]) for name, value in inputs.items()}
+    outside = {name: away for name, away in distances.items() if away > 0}
     if outside:
-        widths.append(("setting outside the measured range", sum(outside.values()) * found.slope))
+        away = sum(outside.values()) * found.slope
+        widths.append(("setting outside the measured range", away, away))
         notes.append(f"outside the measured range, so the interval is wider: {', '.join(outside)}")
+    lows = [max(time_width, widths[0][1]), *(low for _, low, _ in widths[1:])]
+    highs = [max(time_width, widths[0][2]), *(high for _, _, high in widths[1:])]
     return Setting(
         model=size.name,
         likely=likely,
         alternatives=tuple(alternatives),
         widths=tuple(widths),
-        time_width=max(time_width, width) + sum(width for _, width in widths[1:]),
+        time_widths=(hypot(*lows), hypot(*highs)),
         factors=(
             Factor("batch", "hosted.batch" if batch is None else "user", sequences),
             Factor("active parameters [1e9]", size.name, Ratio(size.active, size.low, size.high)),
@@ -295,16 +305,32 @@ def _layout(size: _Model, active: float, found: Fitted) -> Layout:
     return size.layout._replace(active=active, total=total if size.layout.is_moe else active)
 
 
-def _deployment(
+def deployment_of(
+    found: Fitted,
     layout: Layout,
     batch: float,
     accelerator: str,
     precision: str,
-    count: float | None,
-    times: float,
-    replicas: float,
+    count: float | None = None,
+    times: float = 1.0,
+    replicas: float = 1.0,
 ) -> Deployment:
-    found = fitted()
+    """A layout on named hardware.
+
+    Args:
+        found: the coefficients.
+        layout: the model.
+        batch: sequences decoded together.
+        accelerator: its name.
+        precision: number format of the weights.
+        count: number of accelerators; ``None`` for the least power of two whose memory holds the weights.
+        times: factor on that least number.
+        replicas: data parallel copies of the attention.
+
+    Raises:
+        CatalogError: (F101) if the accelerator isn't known.
+        ConfigError: (C101) if the number format isn't.
+    """
     hardware, form = hardware_of(accelerator), number_format(precision)
     generation = found.generations.get(hardware.generation, _UNKNOWN_GENERATION)
     weight_bytes = format_bytes(form)
