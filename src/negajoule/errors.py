@@ -47,6 +47,7 @@ CODES: dict[str, str] = {
     "M102": "An energy counter exists but can't be read.",
     "M103": "A counter went backwards, jumped or vanished; the gap is recorded and the interval widened.",
     "M104": "A measurement was used in the wrong order (stopped before it was started, or twice).",
+    "M105": "A calibration didn't succeed; the coefficients stay as they were.",
     "E101": "The model package or file is absent.",
     "E102": "The engine refused or failed.",
     "E103": "The upstream server can't be reached or broke off.",
