@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from negajoule.gateway.wire import Call
     from negajoule.ledger import Status
     from negajoule.meter import RequestSplitter
-    from negajoule.units import Footprint
+    from negajoule.units import Energy, Footprint
 
 __all__ = ["EngineBackend"]
 
@@ -115,6 +115,7 @@ class LocalExchange:
         self._gone = False
         self._error: NegajouleError | None = None
         self._result: Result | None = None
+        self._marginal: Energy | None = None
         self._assembly = Assembly()
         self._chunks: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()
@@ -192,6 +193,7 @@ class LocalExchange:
                 timings.cached_tokens + timings.prompt_tokens, timings.cached_tokens, timings.output_tokens
             )
             self.status = "cancelled" if self._result.cancelled else "ok"
+        self._marginal = share.marginal
         self.cost = backend.accounts.here.cost(share.parts, share.node_seconds)
         written = backend.accounts.book_request(
             request_id=self.request_id,
@@ -218,4 +220,9 @@ class LocalExchange:
 
     def _footprint(self) -> dict[str, Any]:
         assert self.cost is not None, "a call that ran has been booked"
-        return {"request_id": self.request_id, **self.cost.to_dict(detail=False)}
+        marginal = None if self._marginal is None else self._marginal.to_dict()
+        return {
+            "request_id": self.request_id,
+            **self.cost.to_dict(detail=False),
+            "marginal_it_energy": marginal,
+        }

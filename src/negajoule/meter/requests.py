@@ -19,10 +19,11 @@ import threading
 import time
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
+from negajoule.meter.marginal import MarginalCost
 from negajoule.units import Basis, Energy, Part, weakest
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Callable, Hashable, Mapping
 
     from negajoule.meter.window import Snapshot, Window
 
@@ -41,11 +42,13 @@ class Share(NamedTuple):
         parts: shares of the meter's parts [J].
         node_seconds: share of the machine's time [s]; shares and idle add up to the time passed.
         cpu_seconds: share of the CPU time [s].
+        marginal: what its output would have saved by not being there [J]; ``None`` while that can't be told.
     """
 
     parts: tuple[Part, ...]
     node_seconds: float
     cpu_seconds: float
+    marginal: Energy | None = None
 
 
 class Balance(NamedTuple):
@@ -73,11 +76,12 @@ class Balance(NamedTuple):
 class _Account:
     """Running sums of one request."""
 
-    __slots__ = ("context_tokens", "cpu_s", "energies", "joined_s", "seconds")
+    __slots__ = ("context_tokens", "cpu_s", "decoded_tokens", "energies", "joined_s", "seconds")
 
     def __init__(self, joined_s: float) -> None:
         self.joined_s = joined_s
         self.context_tokens = 0
+        self.decoded_tokens = 0
         self.seconds = 0.0
         self.cpu_s = 0.0
         self.energies: dict[tuple[str, str, str], tuple[float, float, float, Basis]] = {}
@@ -100,12 +104,12 @@ class _Account:
     def energy_j(self) -> float:
         return sum(energy[0] for energy in self.energies.values())
 
-    def share(self) -> Share:
+    def share(self, marginal: Energy | None = None) -> Share:
         parts = tuple(
             Part(name, Energy(value, min(low, value), max(high, value), basis, "node"), source, grade)
             for (name, source, grade), (value, low, high, basis) in self.energies.items()
         )
-        return Share(parts, self.seconds, self.cpu_s)
+        return Share(parts, self.seconds, self.cpu_s, marginal)
 
 
 class RequestSplitter:
@@ -116,19 +120,29 @@ class RequestSplitter:
         spacing_s: shortest time between two readings while tokens flow [s].
         attention_tokens: context length at which attention costs as much as the rest of a token's work
             [tokens]; infinite to leave the term out.
+        clock: the meter's monotonic clock [s].
     """
 
     def __init__(
-        self, meter: _Reads, *, spacing_s: float = 0.05, attention_tokens: float = float("inf")
+        self,
+        meter: _Reads,
+        *,
+        spacing_s: float = 0.05,
+        attention_tokens: float = float("inf"),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._meter = meter
         self._spacing_s = spacing_s
+        self._clock = clock
         self._attention_tokens = attention_tokens
         self._lock = threading.Lock()
         self._first = self._opened = meter.read()
         self._closing: Snapshot | None = None
         self._reported: set[Hashable] = set()
         self._work: dict[Hashable, float] = {}
+        self._steps = 0
+        self._only_decoded = True
+        self._marginal = MarginalCost()
         self._active: dict[Hashable, _Account] = {}
         self._idle = _Account(self._opened.time_s)
         self._ended_j = 0.0
@@ -158,11 +172,14 @@ class RequestSplitter:
                 if request in self._reported or not self._reported:
                     self._step_ended()
                 self._reported.add(request)
+            else:
+                self._only_decoded = False
             account = self._active.get(request)
             if account is not None:
                 mean_context = account.context_tokens + tokens / 2
                 weight = tokens * (1.0 + mean_context / self._attention_tokens)
                 account.context_tokens += tokens
+                account.decoded_tokens += tokens if kind == "decode" else 0
                 self._work[request] = self._work.get(request, 0.0) + weight
 
     def end(self, request: Hashable) -> Share:
@@ -175,7 +192,7 @@ class RequestSplitter:
             self._settle_all()
             account = self._active.pop(request)
             self._ended_j += account.energy_j
-            return account.share()
+            return account.share(self._marginal.of(account.decoded_tokens))
 
     def take_idle(self) -> Share:
         """The share of idle time since the last call."""
@@ -201,8 +218,9 @@ class RequestSplitter:
         self._reported.clear()
         if self._closing is not None:
             self._settle(self._closing)
-        if time.monotonic() - self._opened.time_s >= self._spacing_s:
+        if self._clock() - self._opened.time_s >= self._spacing_s:
             self._closing = self._meter.read()
+        self._steps += 1
 
     def _settle_all(self) -> Snapshot:
         if self._closing is not None:
@@ -215,9 +233,12 @@ class RequestSplitter:
         window = self._meter.between(self._opened, until)
         for account, fraction in self._fractions(until):
             account.add(window, fraction)
+        if self._only_decoded and self._steps:
+            self._marginal.learn(self._steps, sum(self._work.values()), window.energy.value)
         self._opened = until
         self._closing = None
         self._work.clear()
+        self._steps, self._only_decoded = 0, True
 
     def _fractions(self, until: Snapshot) -> list[tuple[_Account, float]]:
         if not self._active:
