@@ -229,12 +229,9 @@ def _card(number: int, answer: _Answer) -> str:
     """Three lines for one request, each figure with range, unit and basis."""
 
     def shown(*indicators: str) -> str:
-        found = [answer.footprint.get(name) for name in indicators]
-        if any(data is None for data in found):
-            return "unknown"
-        quantities = (INDICATORS[name].from_dict(data) for name, data in zip(indicators, found, strict=True))
-        sum_ = total(quantities)
-        return interval_text(sum_) if sum_ else "unknown"
+        sums = [_sum([answer], name) for name in indicators]
+        known = total(quantity for quantity in sums if quantity is not None)
+        return "unknown" if known is None or None in sums else interval_text(known)
 
     prompt = answer.prompt if len(answer.prompt) <= 48 else answer.prompt[:47] + "…"
     return (
