@@ -50,6 +50,17 @@ SETTINGS: dict[str, Setting] = {
             "carbon_intensity", float, None, "location-based intensity in gCO2e/kWh, instead of the zone's"
         ),
         Setting("market_intensity", float, None, "market-based intensity of your contracts in gCO2e/kWh"),
+        Setting(
+            "grid_source",
+            str,
+            "catalog",
+            "catalog, or comma-separated, tried in this order: electricitymaps, uk, watttime, FILE.csv",
+        ),
+        Setting(
+            "grid_region", str, None, "your region's name at the grid source, e.g. CAISO_NORTH for watttime"
+        ),
+        Setting("grid_timeout_s", float, 5.0, "longest wait for an answer of a grid source, in seconds"),
+        Setting("cloud_metadata", bool, False, "may the place be read from the cloud's own metadata server"),
         Setting("host", str, "127.0.0.1", "address the server listens on"),
         Setting("port", int, 8321, "port the server listens on"),
         Setting("slots", int, 8, "requests the embedded engine works on at once"),
@@ -123,10 +134,12 @@ class Settings:
 
 def _checked(setting: Setting, value: object, origin: str) -> str | float | int | bool:
     try:
+        if setting.kind is bool:
+            return _switch(value)
         if isinstance(value, bool) or (setting.kind is str and not isinstance(value, str)):
             raise ValueError
         converted: Any = setting.kind(value)
-    except (TypeError, ValueError):
+    except (KeyError, TypeError, ValueError):
         raise ConfigError(
             f"{origin}: {setting.name} must be {_ARTICLE[setting.kind]}, not {value!r}", fix=setting.meaning
         ) from None
@@ -140,6 +153,12 @@ def _checked(setting: Setting, value: object, origin: str) -> str | float | int 
     return converted  # type: ignore[no-any-return]
 
 
+def _switch(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[str(value).lower()]
+
+
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -149,12 +168,13 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"can't read {path}: {error}", code="C102", fix="mend or remove the file") from None
 
 
-_ARTICLE = {str: "a text", int: "a whole number", float: "a number"}
+_ARTICLE = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
 _AT_LEAST: dict[str, float] = {
     "pue": 1.0,
     "wue": 0.0,
     "carbon_intensity": 0.0,
     "market_intensity": 0.0,
+    "grid_timeout_s": 0.1,
     "port": 0,
     "slots": 1,
     "max_body_bytes": 1024,

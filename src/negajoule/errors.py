@@ -6,6 +6,7 @@
     ├── UnitError             U    values that can't be combined, or that are no values at all
     ├── MeterError            M    counters and probes
     ├── EngineError           E    the embedded model and upstream servers
+    ├── GridError             G    signals of the electricity grid
     ├── LedgerError           L    the store
     ├── RequestError          R    what a client of the gateway asked for
     └── ExtraMissingError     X    an optional part that isn't installed
@@ -23,6 +24,7 @@ __all__ = [
     "ConfigError",
     "EngineError",
     "ExtraMissingError",
+    "GridError",
     "LedgerError",
     "MeterError",
     "NegajouleError",
@@ -52,6 +54,9 @@ CODES: dict[str, str] = {
     "E102": "The engine refused or failed.",
     "E103": "The upstream server can't be reached or broke off.",
     "E104": "The upstream server answered with something that isn't an OpenAI-style answer.",
+    "G101": "A grid source can't be reached, refuses or is at its limit; the next source is used.",
+    "G102": "A grid source's answer can't be trusted or doesn't cover the time; the next source is used.",
+    "G103": "A grid source isn't set up for this place: no key, no region, or another country.",
     "L101": "The ledger can't be opened or written.",
     "L102": "The ledger file is corrupt or isn't a negajoule ledger.",
     "L103": "The ledger was written by a newer version of negajoule.",
@@ -144,6 +149,22 @@ class EngineError(NegajouleError):
     ) -> None:
         super().__init__(message, code=code, tried=tried, using=using, fix=fix)
         self.status = status
+
+
+class GridError(NegajouleError):
+    """A source of grid signals gave nothing that can be used; never leaves the room ``grid``.
+
+    Attributes:
+        retry_after_s: how long the source asks to be left alone [s]; ``None`` if it didn't say.
+    """
+
+    default_code = "G101"
+
+    def __init__(
+        self, message: str, *, code: str | None = None, fix: str = "", retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message, code=code, fix=fix)
+        self.retry_after_s = retry_after_s
 
 
 class LedgerError(NegajouleError):

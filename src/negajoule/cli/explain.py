@@ -18,6 +18,7 @@ _AREAS = {
     "C": "settings, options and the environment",
     "E": "the embedded engine or an upstream server",
     "F": "the catalogue of facts",
+    "G": "signals of the electricity grid",
     "L": "the ledger",
     "M": "counters and measurement",
     "R": "what a client asked of the server",
