@@ -152,7 +152,8 @@ def coefficients(**changes: object) -> Coefficients:
         "memory_w_per_byte": Span(0.3e-9, 0.2e-9, 0.4e-9),
         "cores_per_busy_thread": Span(0.75, 0.5, 1.0),
         "cores_per_reserved_thread": Span(0.5, 0.5, 0.5),
-        "grade": "D",
+        "active_grade": "D",
+        "idle_grade": "D",
         "active_source": "cpu.core.active_power",
         "idle_source": "cpu.core.idle_power",
     }

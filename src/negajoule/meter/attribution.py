@@ -161,16 +161,19 @@ def modelled(
     """
     slices = []
     basis: Basis = "modelled"
-    grade = coefficients.grade
     if not counted & {"cpu", "platform"}:
         active_j = coefficients.active_w.times(coefficients.cores_per_busy_thread).scaled(cpu_s)
         idle_j = coefficients.idle_w.times(cores).scaled(seconds)
-        slices.append(Slice("cpu active", coefficients.active_source, grade, basis, active_j))
-        slices.append(Slice("machine idle", coefficients.idle_source, grade, basis, idle_j))
+        for name, source, grade, energy_j in (
+            ("cpu active", coefficients.active_source, coefficients.active_grade, active_j),
+            ("machine idle", coefficients.idle_source, coefficients.idle_grade, idle_j),
+        ):
+            slices.append(Slice(name, source, grade, basis, energy_j))
     elif "platform" not in counted:
         rest_w = coefficients.idle_w.minus(coefficients.package_idle_w)
         rest_j = rest_w.times(cores).scaled(seconds)
-        slices.append(Slice("rest of the machine", coefficients.idle_source, "D", basis, rest_j))
+        grade = coefficients.idle_grade
+        slices.append(Slice("rest of the machine", coefficients.idle_source, grade, basis, rest_j))
     if not counted & {"memory", "platform"}:
         memory_j = coefficients.memory_w_per_byte.times(memory_bytes).scaled(seconds)
         slices.append(Slice("memory", "memory.power", "D", basis, memory_j))

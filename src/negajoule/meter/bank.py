@@ -43,6 +43,18 @@ class ProbeBank:
         """Components that some probe has given."""
         return frozenset(self._owners)
 
+    def owner(self, component: str) -> str:
+        """The probe that gives a component.
+
+        Raises:
+            KeyError: if none does.
+        """
+        return self._owners[component]
+
+    def uuids(self) -> dict[str, str]:
+        """Domain to UUID of all boards that have one."""
+        return {domain: uuid for probe in self._sharing for domain, uuid in probe.uuids().items()}
+
     @property
     def period_s(self) -> float | None:
         """The shortest heartbeat any probe asks for; ``None`` if none does [s]."""

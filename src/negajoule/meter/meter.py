@@ -27,9 +27,10 @@ from negajoule.meter.attribution import (
     split,
 )
 from negajoule.meter.bank import ProbeBank
+from negajoule.meter.calibration import coefficients_for
 from negajoule.meter.discovery import find_probes
 from negajoule.meter.host import read_host
-from negajoule.meter.model import ONE, Coefficients, Span, from_catalog
+from negajoule.meter.model import ONE, Coefficients, Span
 from negajoule.meter.probe import Gap, Probe
 from negajoule.meter.usage import MachineUsage, Tree, Usage, tree_of
 from negajoule.meter.window import Snapshot, Window
@@ -123,7 +124,7 @@ class Meter:
         host = read_host(files)
         meter = cls(
             host,
-            from_catalog(host),
+            coefficients_for(host),
             probes=found,
             tree=tree_of(root, only_descendants=only_descendants),
             machine=MachineUsage(files) if found else None,
@@ -147,7 +148,7 @@ class Meter:
         """A meter for the whole machine; arguments as in ``for_process``."""
         host = read_host(files)
         found = find_probes(files) if probes is None else probes
-        meter = cls(host, from_catalog(host), probes=found, machine=MachineUsage(files))
+        meter = cls(host, coefficients_for(host), probes=found, machine=MachineUsage(files))
         meter.start_heartbeat()
         return meter
 

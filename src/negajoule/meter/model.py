@@ -64,7 +64,8 @@ class Coefficients(msgspec.Struct, frozen=True):
         memory_w_per_byte: power of a byte of memory [W/B].
         cores_per_busy_thread: which part of a core a busy thread occupies [1].
         cores_per_reserved_thread: which part of a core a reserved thread sets aside [1].
-        grade: C calibrated, D not.
+        active_grade: of ``active_w``: C calibrated, D not.
+        idle_grade: of ``idle_w``, likewise.
         active_source: catalogue key or calibration behind ``active_w``.
         idle_source: the same for ``idle_w``.
         notes: what a reader of the result must know.
@@ -76,7 +77,8 @@ class Coefficients(msgspec.Struct, frozen=True):
     memory_w_per_byte: Span
     cores_per_busy_thread: Span
     cores_per_reserved_thread: Span
-    grade: str
+    active_grade: str
+    idle_grade: str
     active_source: str
     idle_source: str
     notes: tuple[str, ...] = ()
@@ -104,7 +106,8 @@ def from_catalog(host: Host) -> Coefficients:
         memory_w_per_byte=_span("memory.power").scaled(1 / BYTES_PER_GB),
         cores_per_busy_thread=busy,
         cores_per_reserved_thread=reserved,
-        grade="D",
+        active_grade="D",
+        idle_grade="D",
         active_source=active.key,
         idle_source=idle.key,
         notes=notes,

@@ -83,12 +83,15 @@ class Probe(Protocol):
 
 @runtime_checkable
 class SharingProbe(Protocol):
-    """A probe that can also say which part of each domain some processes use."""
+    """A probe of devices that processes share: it can say which part of each some of them use."""
 
     name: str
 
     def shares(self, pids: Collection[int], *, numbers_match: bool) -> dict[str, tuple[float, float, float]]:
         """Domain to value, low and high [1]; ``numbers_match`` is False if pids here aren't the driver's."""
+
+    def uuids(self) -> dict[str, str]:
+        """Domain to the device's UUID."""
 
 
 class Capability(msgspec.Struct, frozen=True):
