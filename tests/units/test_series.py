@@ -39,8 +39,8 @@ def times_in(draw, one: Series, count: int) -> list[float]:
 
 def close_to(number: float, one: Series):
     """Equal within float error of the series' largest area."""
-    area = float(np.abs(one.values).max()) * float(one.times_s[-1] - one.times_s[0])
-    return pytest.approx(number, rel=1e-9, abs=1e-9 * max(area, float(np.abs(one.values).max())))
+    height, width = float(np.abs(one.values).max()), float(one.times_s[-1] - one.times_s[0])
+    return pytest.approx(number, rel=1e-9, abs=1e-9 * height * max(width, 1.0) + 1e-300)
 
 
 def integral_by_hand(one: Series, start_s: float, end_s: float) -> float:

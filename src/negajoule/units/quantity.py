@@ -132,7 +132,15 @@ class Quantity(msgspec.Struct, frozen=True):
             product = _PRODUCTS.get((self.__class__, other.__class__))
             if product is None:
                 raise UnitError(f"no unit for {self.unit} x {other.unit}")
-            return product(*_extremes(self, other), weakest(self.basis, other.basis), _shared(self, other))
+            low, high = _bounds(self.low, self.high, other.low, other.high)
+            basis, boundary = self.basis, other.boundary
+            return product(
+                self.value * other.value,
+                low,
+                high,
+                basis if basis is other.basis else weakest(basis, other.basis),
+                boundary if self.boundary == "none" else _shared(self.boundary, boundary),
+            )
         if other < 0:
             return -(self * -other)
         return self.__class__(
@@ -279,21 +287,24 @@ _PRODUCTS: dict[tuple[type[Quantity], type[Quantity]], type[Quantity]] = {
 }
 
 
-def _extremes(a: Quantity, b: Quantity) -> tuple[float, float, float]:
-    if a.low >= 0 and b.low >= 0:
-        return a.value * b.value, a.low * b.low, a.high * b.high
-    corners = (a.low * b.low, a.low * b.high, a.high * b.low, a.high * b.high)
-    return a.value * b.value, min(corners), max(corners)
+def _bounds(low: float, high: float, other_low: float, other_high: float) -> tuple[float, float]:
+    if low >= 0 and other_low >= 0:
+        return low * other_low, high * other_high
+    # The four corner products, compared by hand: min and max would cost as much as all the rest.
+    a, b, c, d = low * other_low, low * other_high, high * other_low, high * other_high
+    if a > b:
+        a, b = b, a
+    if c > d:
+        c, d = d, c
+    return (a if a < c else c), (b if b > d else d)
 
 
-def _shared(a: Quantity, b: Quantity) -> Boundary:
-    if a.boundary == "none":
-        return b.boundary
-    if b.boundary not in ("none", a.boundary):
+def _shared(first: Boundary, second: Boundary) -> Boundary:
+    if second not in ("none", first):
         raise UnitError(
-            f"can't multiply values of different boundaries: {a.boundary!r} and {b.boundary!r}", code="U102"
+            f"can't multiply values of different boundaries: {first!r} and {second!r}", code="U102"
         )
-    return a.boundary
+    return first
 
 
 def total(quantities: Iterable[_Q]) -> _Q | None:

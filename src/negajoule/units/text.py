@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from negajoule.units.quantity import Quantity
 
-__all__ = ["LABELS", "interval_text", "number_text", "value_text"]
+__all__ = ["LABELS", "SCALES", "interval_text", "number_text", "range_text", "value_text"]
 
 LABELS: dict[str, str] = {
     "it_energy": "IT energy",
@@ -22,7 +22,7 @@ LABELS: dict[str, str] = {
 }
 """What people read for each indicator of a footprint."""
 
-_SCALES: dict[str, tuple[tuple[float, str], ...]] = {
+SCALES: dict[str, tuple[tuple[float, str], ...]] = {
     "J": ((3.6e9, "MWh"), (3.6e6, "kWh"), (3.6e3, "Wh"), (1.0, "J"), (1e-3, "mJ"), (1e-6, "µJ")),
     "J primary": ((3.6e6, "kWh primary"), (1.0, "J primary"), (1e-3, "mJ primary")),
     "W": ((1e6, "MW"), (1e3, "kW"), (1.0, "W"), (1e-3, "mW")),
@@ -33,6 +33,7 @@ _SCALES: dict[str, tuple[tuple[float, str], ...]] = {
     "gCO2e/J": ((1 / 3.6e6, "gCO2e/kWh"),),
     "L/J": ((1 / 3.6e6, "L/kWh"),),
 }
+"""For each unit the names that people read, largest first, and what one of them is in the unit."""
 
 
 def number_text(value: float, digits: int = 2) -> str:
@@ -53,15 +54,20 @@ def value_text(quantity: Quantity, digits: int = 2) -> str:
 
 def interval_text(quantity: Quantity, digits: int = 2) -> str:
     """Value, interval and basis, e.g. ``3.4 Wh (1.9 to 6.0), modelled``."""
+    return f"{range_text(quantity, digits)}, {quantity.basis}"
+
+
+def range_text(quantity: Quantity, digits: int = 2) -> str:
+    """Value and interval, e.g. ``3.4 Wh (1.9 to 6.0)``."""
     scale, name = _scale_of(quantity, digits)
     low, value, high = (
         number_text(number / scale, digits) for number in (quantity.low, quantity.value, quantity.high)
     )
-    return f"{value} {name} ({low} to {high}), {quantity.basis}".replace("  ", " ")
+    return f"{value} {name} ({low} to {high})".replace("  ", " ")
 
 
 def _scale_of(quantity: Quantity, digits: int) -> tuple[float, str]:
-    scales = _SCALES.get(quantity.unit)
+    scales = SCALES.get(quantity.unit)
     if scales is None:
         return 1.0, "" if quantity.unit == "1" else quantity.unit
     # Rounded first, so that 999.9 mJ is written as 1 J and not as 1000 mJ.
