@@ -130,7 +130,7 @@ def test_hanging_up_ends_a_long_prefill(llama: LlamaEngine) -> None:
     assert result.timings.output_tokens == 0
 
 
-def test_a_waiting_request_can_be_cancelled_before_it_costs_anything(llama: LlamaEngine) -> None:
+def test_a_waiting_request_is_cancelled_when_its_turn_comes(llama: LlamaEngine) -> None:
     with ThreadPoolExecutor(6) as pool:
         body = {"prompt": "Once", "max_tokens": 9, "ignore_eos": True}
         busy = [pool.submit(ask, llama, body, task="completion") for _ in range(5)]
