@@ -70,8 +70,8 @@ def _scale_of(quantity: Quantity, digits: int) -> tuple[float, str]:
     scales = SCALES.get(quantity.unit)
     if scales is None:
         return 1.0, "" if quantity.unit == "1" else quantity.unit
-    # Rounded first, so that 999.9 mJ is written as 1 J and not as 1000 mJ.
-    size = float(f"{max(abs(quantity.value), abs(quantity.high) * 1e-3):.{digits}g}")
+    size = max(abs(quantity.value), abs(quantity.high) * 1e-3)
     if size == 0:
         return next((scale for scale in scales if scale[0] == 1.0), scales[-1])
-    return next((scale for scale in scales if size >= scale[0]), scales[-1])
+    # Rounded before it is compared, so that 999.9 mJ is written as 1 J and not as 1000 mJ.
+    return next((scale for scale in scales if float(f"{size / scale[0]:.{digits}g}") >= 1), scales[-1])
