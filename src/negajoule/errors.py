@@ -39,6 +39,7 @@ CODES: dict[str, str] = {
     "C104": "The port is in use by another program.",
     "C105": "A command to be measured can't be started.",
     "C106": "An input file is missing or malformed.",
+    "C107": "A budget can't be judged, because a figure that it counts isn't known.",
     "F101": "No fact has this key.",
     "F102": "A catalogue file holds a malformed row.",
     "U101": "Two values of different units can't be added, subtracted or compared.",

@@ -168,6 +168,10 @@ class Ledger:
         arguments = (kind, count) if kind else (count,)
         return self._select(f"{where} ORDER BY number DESC LIMIT ?", arguments)
 
+    def of_label(self, label: str, count: int) -> list[Activity]:
+        """The newest activities of exactly that label, newest first."""
+        return self._select("WHERE label = ? ORDER BY number DESC LIMIT ?", (label, count))
+
     def totals(self, *, since_s: float | None = None, by: str | None = None) -> list[Totals]:
         """Sums by indicator, over everything or by group.
 
