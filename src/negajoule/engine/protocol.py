@@ -28,7 +28,7 @@ class ModelCard(msgspec.Struct, frozen=True):
         context_tokens: the longest prompt and answer together that one request may have.
         parameters: number of weights; ``None`` if the file doesn't tell.
         quantisation: the format of the weights ("Q4_1"); ``None`` if unknown.
-        licence: SPDX name; ``None`` if unknown.
+        licence: as the file names it; ``None`` if unknown.
         source: where the weights come from, for people.
         embedding: whether it answers embedding requests.
     """
