@@ -134,7 +134,7 @@ def test_the_page_shows_totals_ranges_and_assumptions(served):
     assert "Nothing yet" in get(served.url, "/")
     post(served.url, CHAT)
     page = get(served.url, "/")
-    for text in ("IT energy", " to ", "modelled", "location unknown", "grid.carbon.world"):
+    for text in ("IT energy", " to ", "modelled", "location unknown", "grid.carbon.unknown"):
         assert text in page
 
 

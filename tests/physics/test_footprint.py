@@ -70,14 +70,34 @@ def test_without_contracts_there_is_no_market_based_figure():
     assert of(1.0, factors_for("FRA")).carbon_market is None
 
 
-def test_an_unknown_place_is_the_world_with_its_interval_and_never_a_clean_country():
-    world = of(KWH, factors_for(None)).carbon_location
+def test_an_unknown_place_has_the_spread_of_the_grids_and_never_the_value_of_a_clean_country():
+    unknown = factors_for(None).carbon_location
+    mean = factors_for("world").carbon_location
     quebec = factors_for("CA-QC").carbon_location.quantity
-    intensity = factors_for(None).carbon_location
-    assert intensity.key == "grid.carbon.world"
-    assert 400 / KWH < intensity.quantity.low < intensity.quantity.high < 520 / KWH
-    assert world.low > 50 * quebec.value * KWH / 5
-    assert world.low < world.value < world.high
+    assert (unknown.key, mean.key) == ("grid.carbon.unknown", "grid.carbon.world")
+    assert unknown.quantity.value == pytest.approx(mean.quantity.value, rel=0.05)
+    assert unknown.quantity.low < mean.quantity.low < mean.quantity.high < unknown.quantity.high
+    assert unknown.quantity.low > quebec.value
+    assert (
+        of(KWH, factors_for(None)).carbon_location.spread
+        > of(KWH, factors_for("world")).carbon_location.spread
+    )
+
+
+def test_a_place_without_an_intensity_is_as_unknown_as_no_place_and_says_so():
+    antarctica = factors_for("ATA")
+    assert antarctica.carbon_location.key == "grid.carbon.unknown"
+    assert any("ATA" in note for note in antarctica.notes)
+    assert not factors_for("ATA", carbon_g_per_kwh=20.0).notes
+
+
+def test_a_provider_has_its_own_pue_and_water_and_an_unknown_one_is_an_error():
+    ours, theirs = factors_for(None), factors_for(None, provider="google")
+    assert (theirs.pue.key, theirs.wue.key) == ("pue.provider.google", "wue.provider.google")
+    assert theirs.pue.quantity.value < ours.pue.quantity.value
+    assert factors_for(None, provider="world") == ours
+    with pytest.raises(CatalogError, match="google"):
+        factors_for(None, provider="gogle")
 
 
 def test_a_place_that_doesnt_exist_is_an_error():

@@ -1,7 +1,7 @@
 """Where the electricity is used: said by the user, or said to be unknown.
 
 Order: argument, environment or file, the machine's time zone as a hint, unknown. No network call is made, and
-an unknown place is the world's mean with its interval, never a favourable guess.
+an unknown place is the world's mean with the spread of the world's grids, never a favourable guess.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def locate(settings: Settings, *, timezone: str | None = None) -> Location:
     if hint is not None:
         note = f"location guessed from the time zone {name}: {hint}; set NEGAJOULE_ZONE to be sure"
         return Location(hint, "time zone", note)
-    note = "location unknown: the world's mean intensity with its interval is used; set NEGAJOULE_ZONE"
+    note = "location unknown: the world's mean is used, with the spread of its grids; set NEGAJOULE_ZONE"
     return Location(None, "unknown", note)
 
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from negajoule.catalog import Fact, first_of, lookup, zones
+from negajoule.catalog import Fact, first_of, lookup, search, zones
+from negajoule.errors import CatalogError
 from negajoule.units import Carbon, CarbonIntensity, Factor, Quantity, Ratio, WaterIntensity
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ class Factors(msgspec.Struct, frozen=True):
     """What a joule and a second cost at one place.
 
     Attributes:
-        zone: canonical zone, or ``world`` when the place isn't known.
+        zone: canonical zone; ``world`` also when the place isn't known.
         pue: power usage effectiveness [1].
         carbon_location: intensity of the zone's mix [gCO2e/J].
         carbon_market: intensity of the user's contracts [gCO2e/J]; ``None`` if not stated.
@@ -62,29 +63,26 @@ def factors_for(
     """Resolve every factor for a place; what the user states beats the catalogue.
 
     Args:
-        zone: a zone the catalogue knows; ``None`` for the world's mean with its interval.
+        zone: a zone the catalogue knows; ``world`` for the mean of all grids; ``None`` for a kWh of which the
+            place isn't known, whose interval is much wider than that of the mean.
         pue: the site's power usage effectiveness [1].
         wue_l_per_kwh: the site's water usage effectiveness [L/kWh of IT energy].
         carbon_g_per_kwh: location-based intensity [gCO2e/kWh].
         market_g_per_kwh: market-based intensity [gCO2e/kWh].
-        provider: hosting provider, for its published PUE and WUE.
+        provider: hosting provider, for its PUE and WUE; ``None`` or ``world`` for those of all sites.
         notes: carried into every footprint made with these factors.
 
     Raises:
-        CatalogError: (F101) if the zone doesn't exist.
+        CatalogError: (F101) if the zone or the provider doesn't exist.
     """
     place = "world" if zone is None else zones.canonical(zone)
     remarks = list(notes)
-    carbon = first_of([f"grid.carbon.{place}", "grid.carbon.world"])
-    if carbon_g_per_kwh is None and carbon.key == "grid.carbon.world" and place != "world":
-        remarks.append(f"no carbon intensity is known for {place}: the world's mean is used")
-    country = place.split("-")[0]
-    country = zones.canonical(country) if country != place else place
-    water = _optional([f"grid.water.{place}", f"grid.water.{country}", "grid.water.world"])
-    site = [f".provider.{provider}"] if provider else []
+    carbon = _carbon_of(zone and place)
+    if carbon_g_per_kwh is None and zone is not None and not carbon.key.endswith(f".{place}"):
+        remarks.append(f"no carbon intensity is known for {place}: {carbon.key} is used")
     return Factors(
         zone=place,
-        pue=_factor("PUE", first_of([f"pue{s}" for s in (*site, ".world")]), given=_given(Ratio, pue)),
+        pue=_factor("PUE", _site("pue", provider), given=_given(Ratio, pue)),
         carbon_location=_factor(
             "carbon intensity", carbon, given=_given(CarbonIntensity, carbon_g_per_kwh, _J_PER_KWH)
         ),
@@ -93,19 +91,37 @@ def factors_for(
         else Factor(
             "market intensity", "user", CarbonIntensity.exact(market_g_per_kwh / _J_PER_KWH, "assumed")
         ),
-        wue=_factor(
-            "WUE",
-            first_of([f"wue{s}" for s in (*site, ".world")]),
-            given=_given(WaterIntensity, wue_l_per_kwh, _J_PER_KWH),
-        ),
-        water_grid=None if water is None else _factor("grid water", water),
+        wue=_factor("WUE", _site("wue", provider), given=_given(WaterIntensity, wue_l_per_kwh, _J_PER_KWH)),
+        water_grid=_factor("grid water", first_of(zones.keys_of("grid.water", place))),
         embodied_core=_factor("embodied core", lookup("embodied.core")),
         embodied_memory=_factor("embodied memory", lookup("embodied.memory")),
         lifetime=_factor("lifetime", lookup("lifetime.server")),
-        abiotic_depletion=_optional([f"grid.adpe.{place}", f"grid.adpe.{country}"]),
-        primary_energy=_optional([f"grid.primary.{place}", f"grid.primary.{country}"]),
+        abiotic_depletion=_optional(zones.keys_of("grid.adpe", place)),
+        primary_energy=_optional(zones.keys_of("grid.primary", place)),
         notes=tuple(remarks),
     )
+
+
+def _carbon_of(place: str | None) -> Fact:
+    """Intensity of a place; where none is known that of an unknown place, for the mean's interval is narrow."""
+    unknown = "grid.carbon.unknown"
+    if place is None or place == "world":
+        return lookup("grid.carbon.world" if place else unknown)
+    return first_of((*zones.keys_of("grid.carbon", place)[:-1], unknown))
+
+
+def _site(family: str, provider: str | None) -> Fact:
+    """The row of a provider's sites, or that of all sites."""
+    if provider is None or provider == "world":
+        return lookup(f"{family}.world")
+    try:
+        return lookup(f"{family}.provider.{provider.lower()}")
+    except CatalogError:
+        start = "pue.provider."
+        known = sorted(fact.key.removeprefix(start) for fact in search(start))
+        raise CatalogError(
+            f"no PUE or WUE is known for the provider {provider!r}", fix=f"one of {', '.join(known)}, world"
+        ) from None
 
 
 def _given(kind: type[Quantity], value: float | None, divisor: float = 1.0) -> Quantity | None:
@@ -118,9 +134,7 @@ def _factor(name: str, fact: Fact, *, given: Quantity | None = None) -> Factor:
     return Factor(name, fact.key, fact.quantity(), fact.year)
 
 
-def _optional(keys: list[str]) -> Fact | None:
-    from negajoule.errors import CatalogError
-
+def _optional(keys: Sequence[str]) -> Fact | None:
     try:
         return first_of(keys)
     except CatalogError:
