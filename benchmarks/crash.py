@@ -73,7 +73,7 @@ def main() -> None:
         found = len(unfinished(folder, read_host().boot_id))
         idempotent = merge_journals(files) == merge_journals([*reversed(files), *files])
     print(
-        f"\n{options.kills} kills, heartbeat {options.heartbeat:g} s; CodeCarbon 3.3.2 leaves no file at all"
+        f"\n{options.kills} kills, heartbeat {options.heartbeat:g} s"
     )
     print(f"lost on average {sum(lost_s) / len(lost_s):.3f} s, at most {max(lost_s):.3f} s")
     print(

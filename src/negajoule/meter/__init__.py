@@ -4,18 +4,28 @@
 - ``track``: raw counters and power samples to energy that never falls, with bounds and gaps
 - ``board``: a device with counter and power sensor, each the other's check
 - ``sampler``: instruments that are slow to ask, sampled in a thread of their own
-- ``rapl``, ``nvml``, ``amdsmi``, ``apple``, ``hwmon`` (with Jetson), ``chassis`` (IPMI, Redfish): the
-instruments
+- ``rapl``, ``nvml``, ``amdsmi``, ``apple``, ``hwmon`` (and Jetson), ``chassis`` (IPMI, Redfish): instruments
 - ``discovery``: which of them can be read here
 - ``host``: processor, memory, container limits, identity
+- ``kernel_files``: the small text files in which the kernel answers
 - ``usage``, ``process_tree``: CPU time and memory of a tree of processes, or of the machine
 - ``model``: the coefficients where nothing can be read
+- ``calibration``, ``calibrate``, ``meter_file``: learning this machine's figures from a counter or a meter
 - ``attribution``: a machine's energy split over claims, nobody's share kept apart
 - ``bank``: all probes read together, no domain counted twice
 - ``meter``: running sums, a heartbeat where a probe needs one
 - ``window``: what the meter gives: snapshots, windows, shares by grade
+- ``ranks``: machine-wide readings of many ranks, each device once
+- ``journal``: a run's totals on disk while it runs
 - ``requests``: what the meter reads, split over the requests of a batching engine
+
+What only some callers need (calibration, journal, ranks, chassis) is imported when it is first used.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from negajoule.meter.discovery import capabilities, find_probes
 from negajoule.meter.host import Host, read_host
@@ -23,14 +33,26 @@ from negajoule.meter.meter import Meter
 from negajoule.meter.probe import Capability, Gap, Probe, Reading
 from negajoule.meter.process_tree import adopt_orphans, reap_orphans
 from negajoule.meter.requests import Balance, RequestSplitter, Share
-from negajoule.meter.usage import tree_of
+from negajoule.meter.usage import MachineUsage, tree_of
 from negajoule.meter.window import Snapshot, Window, grade_shares
+
+if TYPE_CHECKING:
+    from negajoule.meter.calibrate import calibrate_machine
+    from negajoule.meter.calibration import Calibration, load_calibration, save_calibration
+    from negajoule.meter.chassis import chassis_probe
+    from negajoule.meter.journal import Journal, JournalEntry, journal_folder, merge_journals, unfinished
+    from negajoule.meter.ranks import DeviceReading, device_readings, merge_ranks
 
 __all__ = [
     "Balance",
+    "Calibration",
     "Capability",
+    "DeviceReading",
     "Gap",
     "Host",
+    "Journal",
+    "JournalEntry",
+    "MachineUsage",
     "Meter",
     "Probe",
     "Reading",
@@ -39,10 +61,44 @@ __all__ = [
     "Snapshot",
     "Window",
     "adopt_orphans",
+    "calibrate_machine",
     "capabilities",
+    "chassis_probe",
+    "device_readings",
     "find_probes",
     "grade_shares",
+    "journal_folder",
+    "load_calibration",
+    "merge_journals",
+    "merge_ranks",
     "read_host",
     "reap_orphans",
+    "save_calibration",
     "tree_of",
+    "unfinished",
 ]
+
+_LAZY = {
+    "calibrate_machine": "calibrate",
+    "Calibration": "calibration",
+    "load_calibration": "calibration",
+    "save_calibration": "calibration",
+    "chassis_probe": "chassis",
+    "Journal": "journal",
+    "JournalEntry": "journal",
+    "journal_folder": "journal",
+    "merge_journals": "journal",
+    "unfinished": "journal",
+    "DeviceReading": "ranks",
+    "device_readings": "ranks",
+    "merge_ranks": "ranks",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 (the face of many types)
+    module = _LAZY.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{module}"), name)
+    globals()[name] = value
+    return value

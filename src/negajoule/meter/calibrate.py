@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from negajoule.meter.probe import Probe
     from negajoule.meter.usage import MachineUsage
 
-__all__ = ["LoadPoint", "calibrate", "fit_line", "load_steps", "spinning"]
+__all__ = ["LoadPoint", "calibrate_machine", "fit_line", "load_steps", "spinning"]
 
 CONFIDENCE = 0.95
 POINTS_PER_STEP = 4
@@ -63,7 +63,7 @@ class LoadPoint(NamedTuple):
     counted_w: float | None
 
 
-def calibrate(
+def calibrate_machine(
     host: Host,
     machine: MachineUsage,
     probes: Sequence[Probe],

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import msgspec
 
+from negajoule.meter.kernel_files import read_number, read_text
+
 __all__ = ["Host", "cgroup_limits", "read_host"]
 
 FIRST_PID_NAMESPACE = "pid:[4026531836]"
@@ -101,7 +103,7 @@ def read_host(root: Path = Path("/")) -> Host:
         memory_limit_bytes=memory_limit,
         first_pid_namespace=_namespace(root) in (FIRST_PID_NAMESPACE, ""),
         host_id=_host_id(root),
-        boot_id=_text(root / "proc/sys/kernel/random/boot_id") or _boot_time(),
+        boot_id=read_text(root / "proc/sys/kernel/random/boot_id") or _boot_time(),
     )
 
 
@@ -110,26 +112,24 @@ def cgroup_limits(root: Path = Path("/")) -> tuple[float | None, int | None]:
     quotas: list[float] = []
     memories: list[int] = []
     mount = root / "sys/fs/cgroup"
-    for line in _text(root / "proc/self/cgroup", 65536).splitlines():
+    for line in read_text(root / "proc/self/cgroup", 65536).splitlines():
         _, controllers, path = (*line.split(":", 2), "", "")[:3]
         names = controllers.split(",")
         if controllers == "":
             for folder in _upwards(mount, path):
-                quota, _, period = _text(folder / "cpu.max").partition(" ")
+                quota, _, period = read_text(folder / "cpu.max").partition(" ")
                 if quota.isdigit() and period.isdigit() and int(period) > 0:
                     quotas.append(int(quota) / int(period))
-                memories += _whole(folder / "memory.max")
+                memories += _limit(folder / "memory.max")
         elif "cpu" in names:
             for folder in _upwards(_mounted(mount, controllers, "cpu"), path):
-                quota_us, period_us = (
-                    _whole(folder / "cpu.cfs_quota_us"),
-                    _whole(folder / "cpu.cfs_period_us"),
-                )
-                if quota_us and period_us and period_us[0] > 0:
-                    quotas.append(quota_us[0] / period_us[0])
+                quota_us = read_number(folder / "cpu.cfs_quota_us")
+                period_us = read_number(folder / "cpu.cfs_period_us")
+                if quota_us and period_us:
+                    quotas.append(quota_us / period_us)
         elif "memory" in names:
             for folder in _upwards(_mounted(mount, controllers, "memory"), path):
-                memories += _whole(folder / "memory.limit_in_bytes")
+                memories += _limit(folder / "memory.limit_in_bytes")
     return min(quotas, default=None), min(memories, default=None)
 
 
@@ -145,7 +145,7 @@ def _upwards(mount: Path, path: str) -> list[Path]:
 
 
 def _cpuinfo(root: Path) -> dict[str, str]:
-    block = _text(root / "proc/cpuinfo", 8192).split("\n\n", 1)[0]
+    block = read_text(root / "proc/cpuinfo", 8192).split("\n\n", 1)[0]
     pairs = (line.partition(":") for line in block.splitlines())
     return {key.strip(): value.strip() for key, _, value in pairs}
 
@@ -154,7 +154,7 @@ def _threads_per_core(root: Path, fields: dict[str, str]) -> int:
     siblings, cores = fields.get("siblings", ""), fields.get("cpu cores", "")
     if siblings.isdigit() and cores.isdigit() and int(cores) > 0:
         return max(1, round(int(siblings) / int(cores)))
-    shared = _text(root / "sys/devices/system/cpu/cpu0/topology/thread_siblings_list")
+    shared = read_text(root / "sys/devices/system/cpu/cpu0/topology/thread_siblings_list")
     if shared:
         return max(1, len(_expand(shared)))
     return 1
@@ -171,7 +171,7 @@ def _expand(ranges: str) -> list[int]:
 
 
 def _memory_bytes(root: Path) -> int:
-    for line in _text(root / "proc/meminfo", 512).splitlines():
+    for line in read_text(root / "proc/meminfo", 512).splitlines():
         if line.startswith("MemTotal:"):
             return int(line.split()[1]) * 1024
     import psutil  # slow to import, and needed only where there's no /proc
@@ -182,14 +182,14 @@ def _memory_bytes(root: Path) -> int:
 def _virtual(root: Path, fields: dict[str, str]) -> bool | None:
     if "flags" in fields:
         return "hypervisor" in fields["flags"].split()
-    machine = f"{_text(root / 'sys/class/dmi/id/sys_vendor')} {_text(root / 'sys/class/dmi/id/product_name')}"
-    if any(name in machine.lower() for name in MACHINES_OF_HYPERVISORS):
+    names = [read_text(root / "sys/class/dmi/id" / name).lower() for name in ("sys_vendor", "product_name")]
+    if any(known in name for known in MACHINES_OF_HYPERVISORS for name in names):
         return True
-    return None if machine.isspace() else False
+    return False if any(names) else None
 
 
 def _board(root: Path) -> str:
-    return _text(root / "sys/firmware/devicetree/base/model").rstrip("\0")
+    return read_text(root / "sys/firmware/devicetree/base/model").rstrip("\0")
 
 
 def _namespace(root: Path) -> str:
@@ -200,7 +200,9 @@ def _namespace(root: Path) -> str:
 
 
 def _host_id(root: Path) -> str:
-    identity = _text(root / "etc/machine-id") or _text(root / "var/lib/dbus/machine-id") or platform.node()
+    identity = (
+        read_text(root / "etc/machine-id") or read_text(root / "var/lib/dbus/machine-id") or platform.node()
+    )
     return hashlib.sha256(f"negajoule {identity}".encode()).hexdigest()[:16] if identity else ""
 
 
@@ -216,15 +218,6 @@ def _number(text: str) -> int | None:
     return int(text) if text.isdigit() else None
 
 
-def _whole(path: Path) -> list[int]:
-    """The file's number, or nothing: ``max``, ``-1`` and a missing file all mean no limit."""
-    text = _text(path)
-    return [int(text)] if text.isdigit() else []
-
-
-def _text(path: Path, size: int = 256) -> str:
-    try:
-        with path.open("rb", buffering=0) as file:
-            return (file.read(size) or b"").decode("utf-8", "replace").strip()
-    except OSError:
-        return ""
+def _limit(path: Path) -> list[int]:
+    limit = read_number(path)
+    return [] if limit is None else [limit]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from negajoule.catalog import lookup
 from negajoule.meter.board import Board, Sensors
+from negajoule.meter.kernel_files import read_text
 from negajoule.meter.probe import Capability, Component, Reading
 
 if TYPE_CHECKING:
@@ -109,10 +110,10 @@ def _answers(sensors: Sensors) -> bool:
 def _amd_energy(root: Path) -> list[_Sensor]:
     """Sockets of AMD servers without powercap; the driver keeps 64-bit sums, so they don't wrap."""
     return [
-        _Sensor(_text(label), "cpu", Sensors(partial(_scaled, _input(label), 1e-6), None))
+        _Sensor(read_text(label), "cpu", Sensors(partial(_scaled, _input(label), 1e-6), None))
         for chip in _chips(root, "amd_energy")
         for label in sorted(chip.glob("energy*_label"))
-        if _text(label).startswith("Esocket")
+        if read_text(label).startswith("Esocket")
     ]
 
 
@@ -130,7 +131,7 @@ def _intel_gpus(root: Path) -> list[_Sensor]:
     """Intel's discrete GPUs: the whole card where it is told apart, else the package."""
     sensors = []
     for number, chip in enumerate([*_chips(root, "xe"), *_chips(root, "i915")]):
-        labels = {_text(label): _input(label) for label in chip.glob("energy*_label")}
+        labels = {read_text(label): _input(label) for label in chip.glob("energy*_label")}
         counter = labels.get("card") or labels.get("pkg") or chip / "energy1_input"
         sensors.append(_Sensor(f"intel gpu {number}", "gpu", Sensors(partial(_scaled, counter, 1e-6), None)))
     return sensors
@@ -173,15 +174,15 @@ def _rails(root: Path) -> dict[str, Callable[[], float | None]]:
         for label in sorted(chip.glob("in[1-3]_label")):
             volts = _input(label)
             amperes = chip / volts.name.replace("in", "curr", 1)
-            rails[_text(label)] = partial(_product, volts, amperes)
+            rails[read_text(label)] = partial(_product, volts, amperes)
     for label in sorted((root / INA_DRIVER).glob("*/iio:device*/rail_name_*")):
         number = label.name.rpartition("_")[2]
-        rails[_text(label)] = partial(_scaled, label.with_name(f"in_power{number}_input"), 1e-3)
+        rails[read_text(label)] = partial(_scaled, label.with_name(f"in_power{number}_input"), 1e-3)
     return {name: watts for name, watts in rails.items() if name not in ("", "NC")}
 
 
 def _chips(root: Path, name: str) -> list[Path]:
-    return [chip for chip in sorted((root / CLASS).glob("hwmon*")) if _text(chip / "name") == name]
+    return [chip for chip in sorted((root / CLASS).glob("hwmon*")) if read_text(chip / "name") == name]
 
 
 def _input(label: Path) -> Path:
@@ -201,15 +202,7 @@ def _sum(parts: list[Callable[[], float | None]]) -> float | None:
 
 def _scaled(path: Path, factor: float) -> float | None:
     try:
-        value = float(_text(path))
+        value = float(read_text(path))
     except ValueError:
         return None
     return value * factor if math.isfinite(value) else None
-
-
-def _text(path: Path) -> str:
-    try:
-        with path.open("rb", buffering=0) as file:
-            return (file.read(256) or b"").decode("utf-8", "replace").strip()
-    except OSError:
-        return ""

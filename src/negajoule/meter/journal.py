@@ -8,7 +8,9 @@ nothing.
 from __future__ import annotations
 
 import os
+import sys
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 from uuid import uuid4
 
@@ -19,12 +21,16 @@ from negajoule.meter.probe import Gap
 from negajoule.meter.ranks import DeviceReading, device_readings
 from negajoule.units import Part
 
+if sys.platform != "win32":
+    import fcntl
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
     from types import TracebackType
 
     from negajoule.meter.meter import Meter
+    from negajoule.meter.window import Snapshot
 
 __all__ = ["Journal", "JournalEntry", "journal_folder", "merge_journals", "read_journal", "unfinished"]
 
@@ -50,6 +56,7 @@ class JournalEntry(msgspec.Struct, frozen=True, tag_field="schema", tag=SCHEMA):
         devices: whole devices so far, for telling ranks apart.
         gaps: stretches so far that no counter vouches for.
         label: the user's name for the run.
+        zone: where the electricity was used; empty if nobody said.
         final: whether the run ended in order.
     """
 
@@ -65,11 +72,14 @@ class JournalEntry(msgspec.Struct, frozen=True, tag_field="schema", tag=SCHEMA):
     devices: tuple[DeviceReading, ...] = ()
     gaps: tuple[Gap, ...] = ()
     label: str = ""
+    zone: str = ""
     final: bool = False
 
 
 class Journal:
     """Writes a run's totals every heartbeat, from its own thread, until it is closed.
+
+    While it is open its file is locked, so that nobody takes a living run for a killed one.
 
     A disk that can't be written doesn't disturb the run: ``error`` then holds why, and the next heartbeat
     tries again.
@@ -79,7 +89,10 @@ class Journal:
         folder: where the file goes, by default ``journal`` in the data folder.
         run: the run's id, by default a new one.
         label: the user's name for the run.
-        heartbeat_s: the most that a kill may cost [s].
+        zone: where the electricity is used.
+        first: when the run began, by default now.
+        heartbeat_s: the most that a kill may cost [s]; ``None`` for no thread, because the caller calls
+            ``beat``.
     """
 
     def __init__(
@@ -89,22 +102,26 @@ class Journal:
         *,
         run: str | None = None,
         label: str = "",
-        heartbeat_s: float = HEARTBEAT_S,
+        zone: str = "",
+        first: Snapshot | None = None,
+        heartbeat_s: float | None = HEARTBEAT_S,
     ) -> None:
         self.run = run or uuid4().hex
         self.path = (journal_folder() if folder is None else folder) / f"{self.run}.jsonl"
         self.error = ""
-        self._meter, self._label = meter, label
-        self._first = meter.read()
+        self._meter, self._label, self._zone = meter, label, zone
+        self._first = meter.read() if first is None else first
         self._sequence = 0
         self._file = -1
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self.beat()
-        self._thread = threading.Thread(
-            target=self._run, args=(heartbeat_s * WRITE_SHARE,), name="negajoule-journal", daemon=True
-        )
-        self._thread.start()
+        self._thread: threading.Thread | None = None
+        if heartbeat_s is not None:
+            self._thread = threading.Thread(
+                target=self._run, args=(heartbeat_s * WRITE_SHARE,), name="negajoule-journal", daemon=True
+            )
+            self._thread.start()
 
     def beat(self, *, final: bool = False) -> None:
         """Write the totals now; never raises."""
@@ -125,6 +142,7 @@ class Journal:
                 devices=device_readings(window, self._first.wall_s, host, self._meter.probes.uuids()),
                 gaps=window.gaps,
                 label=self._label,
+                zone=self._zone,
                 final=final,
             )
             try:
@@ -140,7 +158,8 @@ class Journal:
         if self._stop.is_set():
             return
         self._stop.set()
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
         self.beat(final=True)
         if self._file >= 0:
             os.close(self._file)
@@ -157,6 +176,9 @@ class Journal:
         if self._file < 0:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            if sys.platform != "win32":
+                with suppress(OSError):
+                    fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.write(self._file, line)
         os.fsync(self._file)
 
@@ -205,17 +227,37 @@ def merge_journals(paths: Iterable[Path]) -> dict[str, JournalEntry]:
 def unfinished(folder: Path, boot_id: str) -> list[JournalEntry]:
     """Runs in a folder that were killed: neither ended in order nor alive now.
 
+    A lock tells living runs even from other containers, or from other machines that share the folder.
+
     Args:
         folder: of the journals.
-        boot_id: of this machine now; runs of another boot are dead.
+        boot_id: of this machine now; runs of another boot are dead unless they hold their lock.
 
     Raises:
         OSError: if a file can't be read.
     """
     last = merge_journals(sorted(folder.glob("*.jsonl"))).values()
     return [
-        entry for entry in last if not entry.final and not (entry.boot_id == boot_id and _alive(entry.pid))
+        entry
+        for entry in last
+        if not entry.final
+        and not (entry.boot_id == boot_id and _alive(entry.pid))
+        and not _locked(folder / f"{entry.run}.jsonl")
     ]
+
+
+def _locked(path: Path) -> bool:
+    """Whether a living process holds the file, as far as the system can tell."""
+    if sys.platform == "win32":
+        return False
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _alive(pid: int) -> bool:

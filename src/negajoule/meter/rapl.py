@@ -14,6 +14,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, NamedTuple
 
 from negajoule.catalog import lookup
+from negajoule.meter.kernel_files import read_number, read_text
 from negajoule.meter.probe import Capability, Component, Reading
 from negajoule.meter.track import CounterTrack
 
@@ -50,7 +51,7 @@ def rapl_zones(root: Path) -> list[Zone]:
         if kind not in ("intel-rapl", "amd-rapl") or not number:
             continue
         path = folder / name
-        label = _text(path / "name")
+        label = read_text(path / "name")
         top = ":" not in number
         component: Component
         if top and label.startswith("package"):
@@ -144,7 +145,7 @@ class _OpenZone:
 
     def __init__(self, zone: Zone, ceiling_w: float, accuracy: float) -> None:
         self.domain, self.component = zone.domain, zone.component
-        wrap_j = _number(zone.path / "max_energy_range_uj")
+        wrap_j = read_number(zone.path / "max_energy_range_uj")
         self.ceiling_w = ceiling_w
         self.wrap_s = wrap_j / 1e6 / ceiling_w if wrap_j else float("inf")
         self._file = os.open(zone.path / "energy_uj", os.O_RDONLY)
@@ -211,20 +212,7 @@ def _bracketed(first: _OpenZone, second: _OpenZone) -> bool:
 
 
 def _modprobe(root: Path) -> str:
-    vendor = _text(root / "proc/cpuinfo", 4096)
+    vendor = read_text(root / "proc/cpuinfo", 4096)
     if "hypervisor" in vendor:
         return ""
     return "sudo modprobe intel_rapl_msr" if "GenuineIntel" in vendor or "AuthenticAMD" in vendor else ""
-
-
-def _text(path: Path, size: int = 256) -> str:
-    try:
-        with path.open("rb") as file:
-            return file.read(size).decode("utf-8", "replace").strip()
-    except OSError:
-        return ""
-
-
-def _number(path: Path) -> int | None:
-    text = _text(path)
-    return int(text) if text.isdigit() else None
