@@ -103,7 +103,7 @@ def factors_for(
 
 
 def _carbon_of(place: str | None) -> Fact:
-    """Intensity of a place; where none is known that of an unknown place, for the mean's interval is narrow."""
+    """Intensity of a place; where none is known, that of an unknown place and not the narrow mean."""
     unknown = "grid.carbon.unknown"
     if place is None or place == "world":
         return lookup("grid.carbon.world" if place else unknown)
