@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import pytest
@@ -136,3 +137,23 @@ def test_killed_runs_are_found(meter, tmp_path):
 def test_a_run_that_ended_in_order_isn_t_unfinished(meter, tmp_path):
     Journal(meter, tmp_path, heartbeat_s=60).close()
     assert unfinished(tmp_path, "another boot") == []
+
+
+def test_a_living_run_is_known_by_its_lock_even_when_its_pid_means_nothing(meter, tmp_path):
+    with Journal(meter, tmp_path, run="elsewhere", heartbeat_s=60) as journal:
+        # As seen from another container: another boot, so the process number tells nothing.
+        assert unfinished(tmp_path, "another boot") == []
+        torn = journal.path.read_bytes()
+    journal.path.write_bytes(torn)
+    assert [entry.run for entry in unfinished(tmp_path, "another boot")] == ["elsewhere"]
+
+
+def test_a_journal_that_starts_late_holds_the_run_from_its_beginning(meter, tmp_path):
+    first = meter.read()
+    time.sleep(0.05)
+    threads = set(threading.enumerate())
+    with Journal(meter, tmp_path, first=first, zone="FRA", heartbeat_s=None) as journal:
+        assert set(threading.enumerate()) == threads
+        (entry,) = read_journal(journal.path)
+    assert entry.seconds >= 0.05
+    assert (entry.started_s, entry.zone) == (first.wall_s, "FRA")
