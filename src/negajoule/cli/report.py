@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import time
 from typing import TYPE_CHECKING
 
 import click
 
 from negajoule.cli.output import json_option, print_json, print_table
-from negajoule.errors import ConfigError
+from negajoule.cli.span import span_s
 from negajoule.ledger import Ledger
 from negajoule.units import INDICATORS, Water
 from negajoule.units.text import LABELS, number_text, value_text
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from negajoule.ledger import IndicatorTotal, Totals
 
 __all__ = ["report"]
-
-_SECONDS = {"m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 
 
 @click.command()
@@ -37,7 +34,7 @@ def report(since: str | None, by: str, as_json: bool) -> None:
 
     Example: negajoule report --since 7d --by model
     """
-    since_s = None if since is None else time.time() - _span_s(since)
+    since_s = None if since is None else time.time() - span_s(since, "--since")
     with Ledger(read_only=True) as ledger:
         groups = ledger.totals(since_s=since_s, by=by)
         whole = ledger.totals(since_s=since_s)
@@ -118,10 +115,3 @@ def _as_dict(group: Totals) -> dict[str, object]:
             for name, total in group.indicators.items()
         },
     }
-
-
-def _span_s(text: str) -> float:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([mhdw])", text)
-    if not found:
-        raise ConfigError(f"--since {text!r} isn't a span", fix="write 30m, 12h, 7d or 4w")
-    return float(found.group(1)) * _SECONDS[found.group(2)]
