@@ -16,25 +16,48 @@ and the weight of time are chosen inside each fold.
 from __future__ import annotations
 
 import argparse
-import csv
-import gzip
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from fitting.hosted_roofline import (
+    CHOICES,
+    NAMES,
+    Choice,
+    Design,
+    coefficients_of,
+    design,
+    fit,
+    pick,
+    predict,
+)
+from fitting.hosted_runs import (
+    TASKS,
+    Run,
+    base_model,
+    fit_unlisted,
+    guess_layout,
+    listed_layout,
+    read_old_runs,
+    read_rows,
+    read_runs,
+)
+
 from negajoule.errors import CatalogError
-from negajoule.physics.accelerators import format_bytes, hardware_of
-from negajoule.physics.decoding import Coefficients, Layout, Served, deploy, request_cost
+from negajoule.physics.accelerators import hardware_of
+from negajoule.physics.decoding import request_cost
 from negajoule.physics.hosted_setting import COEFFICIENT_FILE, SCHEMA, Fitted, deployment_of
-from negajoule.physics.model_size import all_layouts, find_model, typical_layout
+from negajoule.physics.model_size import find_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -43,391 +66,6 @@ if TYPE_CHECKING:
 V3 = "measurement/llm/mlenergy_v3_llm_runs.csv"
 V2 = "serving/mlenergy_v2_llm.csv.gz"
 ENGINES = "serving/nv_aic_silicon_ttft_tpot.csv.gz"
-
-TASKS = (
-    "lm-arena-chat",
-    "gpqa",
-    "image-chat",
-    "video-chat",
-    "sourcegraph-fim",
-    "v2 chat",
-    "v2 code",
-    "v2 image",
-)
-V2_TASKS = {
-    "llm_text_generation/chat": "v2 chat",
-    "llm_text_generation/code": "v2 code",
-    "mllm_text_generation/chat": "v2 image",
-}
-
-# Logarithm of the prior's middle and its standard deviation. The middles are physics or others' figures:
-# prompts reach 0.2 to 0.67 of the data sheet's rate (splitwise, A100 and H100) at full rated power; weights
-# are read at some 0.85 of the bandwidth. The prompts of the tasks weren't published: they're inferred.
-PRIORS: dict[str, tuple[float, float]] = {
-    "read_efficiency": (np.log(0.85), 0.05),
-    "compute_efficiency": (np.log(0.5), 0.4),
-    "prefill_efficiency": (np.log(0.45), 0.25),
-    "expert_read": (np.log(1.5), 0.4),
-    "expert_spread": (np.log(0.75), 0.15),
-    "context_share": (0.0, 0.15),
-    "step_s": (np.log(1e-3), 0.7),
-    "layer_s": (np.log(8e-5), 0.7),
-    "sequence_s": (np.log(2e-5), 1.0),
-    "moe_s": (np.log(5e-4), 1.0),
-    "hybrid_s": (np.log(2e-3), 1.0),
-    "link_s": (np.log(1e-5), 0.7),
-    "replica_wait": (0.0, 0.3),
-    "base": (np.log(0.35), 0.3),
-    "reading": (np.log(0.4), 0.4),
-    "computing": (np.log(0.55), 0.3),
-    "fp8 read": (0.0, 0.5),
-    "mxfp4 read": (0.0, 0.5),
-    "blackwell read": (0.0, 0.2),
-    "blackwell power": (0.0, 0.2),
-    "blackwell host": (0.0, 0.3),
-    "ampere read": (0.0, 0.2),
-    "ampere power": (0.0, 0.2),
-    "ampere host": (0.0, 0.3),
-    "old engine read": (0.0, 0.3),
-    "old engine host": (np.log(2.0), 0.7),
-    **{
-        f"prompt {task}": (np.log(tokens), 0.6)
-        for task, tokens in zip(TASKS, (100, 250, 1500, 3000, 1500, 200, 200, 1000), strict=True)
-    },
-}
-NAMES = tuple(PRIORS)
-MIDDLE = np.array([middle for middle, _ in PRIORS.values()])
-SPREAD = np.array([spread for _, spread in PRIORS.values()])
-
-
-@dataclass(frozen=True)
-class Run:
-    """One measured deployment at a steady batch.
-
-    Attributes:
-        model: as the source names it.
-        task: what it was asked.
-        accelerator: name that the catalogue knows.
-        precision: number format of the weights.
-        architecture: as the source names it; empty if it doesn't.
-        active: parameters used for a token [1e9].
-        total: all parameters [1e9].
-        accelerators: number of them.
-        replicas: data parallel copies of the attention.
-        batch: mean number of sequences in flight.
-        tokens_out: mean length of the answers [tokens].
-        energy_j: of all accelerators, for one request [J].
-        token_s: batch / output rate [s]; the time from token to token, prefills included.
-        old: whether it's of the second ML.ENERGY release, with the engine of 2024.
-    """
-
-    model: str
-    task: str
-    accelerator: str
-    precision: str
-    architecture: str
-    active: float
-    total: float
-    accelerators: float
-    replicas: float
-    batch: float
-    tokens_out: float
-    energy_j: float
-    token_s: float
-    old: bool
-
-
-def read_runs(path: Path) -> list[Run]:
-    """Read runs with the columns of ML.ENERGY v3, plain or gzipped.
-
-    Raises:
-        ValueError: if a column is missing, or a row isn't a measurement.
-    """
-    runs = []
-    for line, row in enumerate(_rows(path), start=2):
-        try:
-            number = {
-                name: float(row[name])
-                for name in (
-                    "activated_params_billions",
-                    "total_params_billions",
-                    "num_gpus",
-                    "avg_batch_size",
-                    "avg_output_len",
-                    "energy_per_token_joules",
-                    "output_throughput_tokens_per_sec",
-                )
-            }
-            if not all(0 < value < float("inf") for value in number.values()):
-                raise ValueError("a figure isn't positive")
-            runs.append(
-                Run(
-                    model=row["model_id"],
-                    task=row["task"],
-                    accelerator=row["gpu_model"].lower(),
-                    precision=row["weight_precision"],
-                    architecture=row["architecture"],
-                    active=number["activated_params_billions"],
-                    total=number["total_params_billions"],
-                    accelerators=number["num_gpus"],
-                    replicas=float(row.get("data_parallel") or 1),
-                    batch=number["avg_batch_size"],
-                    tokens_out=number["avg_output_len"],
-                    energy_j=number["energy_per_token_joules"] * number["avg_output_len"],
-                    token_s=number["avg_batch_size"] / number["output_throughput_tokens_per_sec"],
-                    old=False,
-                )
-            )
-        except (KeyError, ValueError) as error:
-            raise ValueError(f"{path}:{line}: {error!r}") from None
-    return runs
-
-
-def read_old_runs(path: Path) -> list[Run]:
-    """Read the second ML.ENERGY release; runs of models without a published layout are left out."""
-    runs = []
-    for row in _rows(path):
-        try:
-            size = find_model(row["Model"])
-        except CatalogError:
-            continue
-        batch, tokens_out = float(row["Avg BS (reqs)"]), float(row["Avg Output Tokens"])
-        runs.append(
-            Run(
-                model=row["Model"],
-                task=V2_TASKS[row["task"]],
-                accelerator="a100-40gb" if "A100" in row["GPU"] else "h100",
-                precision="bfloat16",
-                architecture="",
-                active=size.active,
-                total=size.total,
-                accelerators=float(row["TP"]) * float(row["PP"]),
-                replicas=1.0,
-                batch=batch,
-                tokens_out=tokens_out,
-                energy_j=float(row["Energy/req (J)"]),
-                token_s=batch / float(row["Token tput (tok/s)"]),
-                old=True,
-            )
-        )
-    return runs
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
-def base_model(run: Run) -> str:
-    """What a run's model is a version of: runs of one base model leave the fit together."""
-    try:
-        return find_model(run.model).name
-    except CatalogError:
-        return run.model.rpartition("/")[2].lower().removesuffix("-fp8")
-
-
-class Unlisted(NamedTuple):
-    """Layouts of models whose layout nobody published, from their size.
-
-    Attributes:
-        layers: factor and exponent of total parameters [1e9].
-        kv: factor and exponent of active parameters [1e9], for all layers together.
-        expert_share: factor of active / total parameters.
-    """
-
-    layers: tuple[float, float]
-    kv: tuple[float, float]
-    expert_share: float
-
-
-def fit_unlisted(left_out: Iterable[str] = ()) -> Unlisted:
-    """Typical layouts by size, from the published ones except those left out."""
-    sizes = [size for size in all_layouts() if size.name not in set(left_out)]
-    layouts = [size.layout for size in sizes if size.layout is not None]
-    total = np.log([layout.total for layout in layouts])
-    active = np.log([layout.active for layout in layouts])
-    layers = np.polyfit(total, np.log([layout.layers for layout in layouts]), 1)
-    kept = [(layout.attention_layers + layout.window_layers) * layout.kv_elements for layout in layouts]
-    kv = np.polyfit(active, np.log(kept), 1)
-    shares = [layout.expert_share * layout.total / layout.active for layout in layouts if layout.is_moe]
-    return Unlisted(
-        (float(np.exp(layers[1])), float(layers[0])),
-        (float(np.exp(kv[1])), float(kv[0])),
-        float(np.median(shares)),
-    )
-
-
-def guess_layout(run: Run, unlisted: Unlisted) -> Layout:
-    """The layout of a run's model if only its sizes were known."""
-    kind = "hybrid" if "hybrid" in run.architecture.lower() else "moe" if run.active < run.total else "dense"
-    return typical_layout(run.active, run.total, kind, unlisted._asdict())
-
-
-class Design(NamedTuple):
-    """Runs as columns: what a prediction needs, and what was measured."""
-
-    layout: Layout
-    batch: Floats
-    accelerators: Floats
-    replicas: Floats
-    weight_bytes: Floats
-    bandwidth: Floats
-    compute: Floats
-    power: Floats
-    tokens_out: Floats
-    switches: dict[str, Floats]
-    tasks: Floats
-    log_energy: Floats
-    log_time: Floats
-    weight: Floats
-
-
-def design(runs: Sequence[Run], layouts: Sequence[Layout], old_weight: float = 0.3) -> Design:
-    """Columns of the runs."""
-    hardware = [hardware_of(run.accelerator) for run in runs]
-
-    def column(values: Iterable[float]) -> Floats:
-        return np.array(list(values), dtype=np.float64)
-
-    def switch(test: Callable[[Run], bool]) -> Floats:
-        return column(float(test(run)) for run in runs)
-
-    fields = zip(*layouts, strict=True)
-    return Design(
-        layout=Layout(*(column(field) for field in fields)),  # type: ignore[arg-type]
-        batch=column(run.batch for run in runs),
-        accelerators=column(run.accelerators for run in runs),
-        replicas=column(run.replicas for run in runs),
-        weight_bytes=column(format_bytes(run.precision) for run in runs),
-        bandwidth=column(part.bandwidth for part in hardware),
-        compute=column(
-            part.compute_8bit if run.precision == "fp8" else part.compute_16bit
-            for run, part in zip(runs, hardware, strict=True)
-        ),
-        power=column(part.power for part in hardware),
-        tokens_out=column(run.tokens_out for run in runs),
-        switches={
-            "fp8": switch(lambda run: run.precision == "fp8"),
-            "mxfp4": switch(lambda run: run.precision == "mxfp4"),
-            "blackwell": column(part.generation == "blackwell" for part in hardware),
-            "ampere": column(part.generation == "ampere" for part in hardware),
-            "old engine": switch(lambda run: run.old),
-        },
-        tasks=column([])
-        if not runs
-        else np.array([[run.task == task for task in TASKS] for run in runs], float),
-        log_energy=np.log(column(run.energy_j for run in runs)),
-        log_time=np.log(column(run.token_s for run in runs)),
-        weight=column(old_weight if run.old else 1.0 for run in runs),
-    )
-
-
-def pick(columns: Design, chosen: NDArray[np.bool_]) -> Design:
-    """Some of the rows."""
-    return Design(
-        Layout(*(field[chosen] for field in columns.layout)),  # type: ignore[index]
-        *(
-            {name: values[chosen] for name, values in part.items()}
-            if isinstance(part, dict)
-            else part[chosen]
-            for part in columns[1:]
-        ),
-    )
-
-
-def predict(theta: Floats, columns: Design) -> tuple[Floats, Floats]:
-    """Logarithms of energy per request [J] and of time per token [s]."""
-    value = dict(zip(NAMES, theta, strict=True))
-    on = columns.switches
-
-    def factor(what: str, *names: str) -> Floats:
-        return np.exp(sum(value[f"{name} {what}"] * on[name] for name in names))
-
-    served: Any = Served(
-        layout=columns.layout,
-        batch=columns.batch,  # type: ignore[arg-type]
-        accelerators=columns.accelerators,  # type: ignore[arg-type]
-        replicas=columns.replicas,  # type: ignore[arg-type]
-        linked=(columns.accelerators > 1).astype(float),
-        weight_bytes=columns.weight_bytes,  # type: ignore[arg-type]
-        read_rate=columns.bandwidth * factor("read", "fp8", "mxfp4", "blackwell", "ampere", "old engine"),
-        compute_rate=columns.compute,  # type: ignore[arg-type]
-        power=columns.power,  # type: ignore[arg-type]
-        power_factor=factor("power", "blackwell", "ampere"),
-        host_factor=factor("host", "blackwell", "ampere", "old engine"),
-    )
-    prompt: Any = np.exp(columns.tasks @ np.array([value[f"prompt {task}"] for task in TASKS]))
-    tokens_out: Any = columns.tokens_out
-    cost = request_cost(deploy(served, coefficients_of(theta)), prompt, tokens_out)
-    energy = cost.prefill_j + cost.decode_j
-    time = cost.step_s + columns.batch * cost.prefill_s / tokens_out
-    return np.log(energy), np.log(time)
-
-
-def coefficients_of(theta: Floats) -> Coefficients:
-    """The part of the parameters that's the same for every accelerator, format and task."""
-    value = dict(zip(NAMES, np.exp(theta), strict=True))
-    return Coefficients(**{name: float(value[name]) for name in Coefficients._fields})
-
-
-class Choice(NamedTuple):
-    """What is chosen inside each fold.
-
-    Attributes:
-        prior: strength of the priors against the data.
-        time: weight of a run's time against its energy.
-    """
-
-    prior: float
-    time: float
-
-
-CHOICES = tuple(Choice(prior, time) for prior in (1.0, 4.0) for time in (0.1, 0.5))
-NOISE = 0.15  # size of a residual that counts as ordinary, in logarithms; larger ones count linearly
-
-
-def fit(columns: Design, choice: Choice) -> Floats:
-    """Parameters (logarithms) at the least robust cost.
-
-    Levenberg-Marquardt on the pseudo-Huber loss with Gaussian priors, Jacobian by differences.
-    """
-    weights = np.sqrt(np.concatenate([columns.weight, columns.weight * choice.time])) / NOISE
-    measured = np.concatenate([columns.log_energy, columns.log_time])
-    precision = choice.prior / SPREAD**2
-
-    def residuals(theta: Floats) -> Floats:
-        return (np.concatenate(predict(theta, columns)) - measured) * weights
-
-    def cost(theta: Floats, z: Floats) -> float:
-        return float(np.sum(2 * (np.sqrt(1 + z * z) - 1)) + np.sum((theta - MIDDLE) ** 2 * precision))
-
-    theta = MIDDLE.copy()
-    z = residuals(theta)
-    current, damping = cost(theta, z), 1e-2
-    for _ in range(60):
-        jacobian = np.empty((len(z), len(theta)))
-        for index in range(len(theta)):
-            moved = theta.copy()
-            moved[index] += 1e-5
-            jacobian[:, index] = (residuals(moved) - z) / 1e-5
-        robust = 1 / np.sqrt(1 + z * z)
-        hessian = jacobian.T @ (jacobian * robust[:, None]) + np.diag(precision)
-        gradient = jacobian.T @ (robust * z) + (theta - MIDDLE) * precision
-        for _ in range(10):
-            trial = theta - np.linalg.solve(hessian + damping * np.diag(np.diag(hessian)), gradient)
-            trial_z = residuals(trial)
-            trial_cost = cost(trial, trial_z)
-            if trial_cost < current:
-                break
-            damping *= 4
-        else:
-            return theta
-        done = current - trial_cost < 1e-6 * current
-        theta, z, current, damping = trial, trial_z, trial_cost, max(damping / 5, 1e-7)
-        if done:
-            return theta
-    return theta
 
 
 class Study(NamedTuple):
@@ -461,17 +99,6 @@ def study_of(runs: Sequence[Run]) -> Study:
         np.array(groups),
         np.array([not run.old for run in runs]),
     )
-
-
-def listed_layout(run: Run) -> Layout | None:
-    """The published layout of a run's model, with the run's own parameter counts."""
-    try:
-        layout = find_model(run.model).layout
-    except CatalogError:
-        return None
-    if layout is None:
-        return None
-    return layout._replace(active=run.active, total=run.total if layout.is_moe else run.active)
 
 
 def held_out(study: Study, choice: Choice, folds: Sequence[Sequence[str]]) -> dict[str, Floats]:
@@ -596,7 +223,7 @@ def engine_factors(path: Path, found: Fitted) -> Floats:
     """
     formats = {"": "bfloat16", "bf16": "bfloat16", "fp8": "fp8", "fp4": "mxfp4"}
     factors = []
-    for row in _rows(path):
+    for row in read_rows(path):
         accelerator = row["system"].removesuffix("_sxm")
         plain = row["mode"] == "agg" and float(row["attention_dp_size"] or 1) <= 1 >= float(
             row["pp_size"] or 1

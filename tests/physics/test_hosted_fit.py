@@ -1,23 +1,14 @@
 """The fit behind the estimate: folds that don't leak, and a fit that finds what made the data."""
 
-import importlib.util
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
-def _script():
-    path = Path(__file__).parents[2] / "fitting" / "hosted_llm.py"
-    spec = importlib.util.spec_from_file_location("fitting_hosted_llm", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-fitting = _script()
+from fitting import hosted_llm, hosted_roofline, hosted_runs
 
 MODELS = [
     ("meta-llama/Llama-3.1-8B-Instruct", 8.0, 8.0, "bfloat16", 1.0),
@@ -30,7 +21,7 @@ MODELS = [
 
 def _runs(energy_j=1.0, token_s=1.0):
     return [
-        fitting.Run(
+        hosted_runs.Run(
             model=model,
             task=task,
             accelerator=accelerator,
@@ -56,11 +47,13 @@ def _runs(energy_j=1.0, token_s=1.0):
 def _synthetic(seed):
     """Runs that a model of the same shape made, its numbers drawn from the priors, with 3 % of noise."""
     random = np.random.default_rng(seed)
-    theta = fitting.MIDDLE + 0.7 * fitting.SPREAD * random.standard_normal(len(fitting.NAMES))
+    theta = hosted_roofline.MIDDLE + 0.7 * hosted_roofline.SPREAD * random.standard_normal(
+        len(hosted_roofline.NAMES)
+    )
     runs = _runs()
-    layouts = [fitting.listed_layout(run) for run in runs]
-    columns = fitting.design(runs, layouts)
-    energy, time = fitting.predict(theta, columns)
+    layouts = [hosted_runs.listed_layout(run) for run in runs]
+    columns = hosted_roofline.design(runs, layouts)
+    energy, time = hosted_roofline.predict(theta, columns)
     noise = 0.03 * random.standard_normal((2, len(runs)))
     return columns._replace(log_energy=energy + noise[0], log_time=time + noise[1])
 
@@ -69,16 +62,18 @@ def _synthetic(seed):
 def test_fit_finds_what_made_the_data(seed):
     columns = _synthetic(seed)
     kept = np.arange(len(columns.batch)) % 4 != 2  # leaves one batch of each deployment to judge
-    theta = fitting.fit(fitting.pick(columns, kept), fitting.Choice(prior=1.0, time=0.5))
-    judged = fitting.pick(columns, ~kept)
-    energy, time = fitting.predict(theta, judged)
+    theta = hosted_roofline.fit(
+        hosted_roofline.pick(columns, kept), hosted_roofline.Choice(prior=1.0, time=0.5)
+    )
+    judged = hosted_roofline.pick(columns, ~kept)
+    energy, time = hosted_roofline.predict(theta, judged)
     assert np.median(abs(energy - judged.log_energy)) < 0.06
     assert np.median(abs(time - judged.log_time)) < 0.06
 
 
 def test_versions_of_a_model_leave_together():
     named = {
-        name: fitting.base_model(_named(name))
+        name: hosted_runs.base_model(_named(name))
         for name in (
             "meta-llama/Llama-3.1-405B-Instruct",
             "meta-llama/Llama-3.1-405B-Instruct-FP8",
@@ -97,32 +92,32 @@ def test_versions_of_a_model_leave_together():
 
 def _named(model):
     first = _runs()[0]
-    return fitting.Run(**{**first.__dict__, "model": model})
+    return hosted_runs.Run(**{**first.__dict__, "model": model})
 
 
 def test_a_left_out_model_has_no_hand_in_its_own_prediction():
     runs = _runs(energy_j=100.0, token_s=0.02)
-    study = fitting.study_of(runs)
+    study = hosted_llm.study_of(runs)
     group = study.groups[0]
     own = study.groups == group
     wrong = study._replace(
         listed=study.listed._replace(log_energy=study.listed.log_energy + 3.0 * own),
     )
-    choice = fitting.Choice(prior=1.0, time=0.1)
-    residuals = [fitting.held_out(part, choice, [[group]])["energy"][own] for part in (study, wrong)]
+    choice = hosted_roofline.Choice(prior=1.0, time=0.1)
+    residuals = [hosted_llm.held_out(part, choice, [[group]])["energy"][own] for part in (study, wrong)]
     assert residuals[1] == pytest.approx(residuals[0] - 3.0)
-    assert np.isnan(fitting.held_out(study, choice, [[group]])["energy"][~own]).all()
+    assert np.isnan(hosted_llm.held_out(study, choice, [[group]])["energy"][~own]).all()
 
 
 def test_half_width_holds_its_share():
     residuals = np.random.default_rng(0).standard_normal(500)
-    width = fitting.half_width(residuals)
+    width = hosted_llm.half_width(residuals)
     assert 0.9 <= np.mean(abs(residuals) <= width) < 0.91
-    assert fitting.half_width(np.array([0.1, -0.5, np.nan])) == 0.5
+    assert hosted_llm.half_width(np.array([0.1, -0.5, np.nan])) == 0.5
 
 
 def test_a_malformed_file_names_its_line(tmp_path):
     path = tmp_path / "runs.csv"
     path.write_text("model_id,task\nx,y\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"runs\.csv:2: .*activated_params_billions"):
-        fitting.read_runs(path)
+        hosted_runs.read_runs(path)
