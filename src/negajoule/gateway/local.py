@@ -207,8 +207,9 @@ class LocalExchange:
         # The row is safe before the client sees the end, unless the disk is slow: then the answer goes first.
         await asyncio.wait([asyncio.wrap_future(written)], timeout=_LEDGER_PATIENCE_S)
 
-    def _on_progress(self, progress: Progress) -> None:
+    def _on_progress(self, progress: Progress) -> bool:
         self._backend.splitter.work(self.request_id, progress.tokens, progress.kind)
+        return self._gone
 
     def _on_chunk_plain(self, chunk: dict[str, Any]) -> bool:
         self._assembly.add(chunk)
