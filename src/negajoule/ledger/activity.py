@@ -21,6 +21,8 @@ Stage = Literal["inference", "training", "development", "evaluation", "data", "u
 
 Status = Literal["ok", "failed", "cancelled"]
 
+_LARGEST_COUNT = 2**63 - 1  # of SQLite's integers
+
 
 class Activity(msgspec.Struct, frozen=True, kw_only=True):
     """One finished piece of work.
@@ -41,6 +43,9 @@ class Activity(msgspec.Struct, frozen=True, kw_only=True):
         tokens_out: generated tokens, ``None`` if unknown.
         cpu_seconds: CPU time attributed to it [s], ``None`` if unknown.
         footprint: what it cost.
+
+    Raises:
+        UnitError: (U103) for a time or count that is negative, not finite or beyond a ledger's integers.
     """
 
     id: str
@@ -65,6 +70,11 @@ class Activity(msgspec.Struct, frozen=True, kw_only=True):
                 f"an activity needs a start and a duration, got {self.started_s!r} and {self.seconds!r} [s]",
                 code="U103",
             )
+        counts = (self.tokens_in, self.tokens_cached, self.tokens_out)
+        if not all(count is None or 0 <= count <= _LARGEST_COUNT for count in counts):
+            raise UnitError(f"an activity can't have these tokens: {counts}", code="U103")
+        if self.cpu_seconds is not None and not 0.0 <= self.cpu_seconds < float("inf"):
+            raise UnitError(f"an activity can't have {self.cpu_seconds!r} s of CPU time", code="U103")
 
 
 def new_id(prefix: str = "nj") -> str:

@@ -52,5 +52,13 @@ CREATE TRIGGER activity_is_never_deleted BEFORE DELETE ON activity
 BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
 """
 
-MIGRATIONS: tuple[tuple[int, str], ...] = ((1, _FIRST),)
+_SECOND = """
+CREATE TRIGGER context_is_never_changed BEFORE UPDATE ON context
+BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+
+CREATE TRIGGER context_is_never_deleted BEFORE DELETE ON context
+BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+"""
+
+MIGRATIONS: tuple[tuple[int, str], ...] = ((1, _FIRST), (2, _SECOND))
 """(number, SQL) of every step, in order."""

@@ -65,7 +65,7 @@ def to_row(activity: Activity, context: str) -> tuple[Any, ...]:
             bases[name] = (quantity.basis, quantity.boundary)
     parts = [[p.name, p.source, p.grade, p.energy] for p in footprint.parts]
     return (
-        *(getattr(activity, name) for name in _PLAIN),
+        *(_storable(getattr(activity, name)) for name in _PLAIN),
         footprint.boundary,
         *numbers,
         msgspec.json.encode(bases).decode(),
@@ -99,3 +99,8 @@ def from_row(row: Mapping[str, Any], context: str) -> Activity:
         boundary=row["boundary"], **quantities, parts=parts, factors=factors, notes=tuple(shared["notes"])
     )
     return Activity(footprint=footprint, **{name: row[name] for name in _PLAIN})
+
+
+def _storable(value: Any) -> Any:  # noqa: ANN401 (each column has its own type)
+    """A command line may hold bytes that are no text; they are written as escapes."""
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value

@@ -28,6 +28,10 @@ _INSERT = (
     f"INSERT INTO activity ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))}) "
     "ON CONFLICT (id) DO NOTHING"
 )
+# Names in a damaged file may be no text, which the sqlite3 module stumbles over.
+_FAILURES = (sqlite3.Error, UnicodeDecodeError)
+# Our statements are sound, so SQLite's general error means that the file's tables aren't ours.
+_DAMAGED = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def default_path() -> Path:
@@ -80,18 +84,18 @@ class Ledger:
     def __init__(self, path: Path | None = None, *, read_only: bool = False) -> None:
         self.path = default_path() if path is None else path
         self.read_only = read_only
-        if read_only and not self.path.exists():
-            raise LedgerError(f"there is no ledger at {self.path} yet", fix="measure something first")
         try:
             if not read_only:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
+            elif not self.path.exists():
+                raise LedgerError(f"there is no ledger at {self.path} yet", fix="measure something first")
             uri = f"{self.path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
             # The writer's thread appends and others read; sqlite3 itself serialises them.
             self._db = sqlite3.connect(
                 uri, uri=True, timeout=10.0, isolation_level=None, check_same_thread=False
             )
-        except (OSError, sqlite3.Error) as error:
-            raise self._unwritable(error) from None
+        except (OSError, *_FAILURES) as error:
+            raise self._refusal(error) from None
         self._contexts: set[str] = set()
         try:
             self._db.row_factory = sqlite3.Row
@@ -100,12 +104,9 @@ class Ledger:
                 self._db.execute("PRAGMA journal_mode = WAL")
                 self._db.execute("PRAGMA synchronous = NORMAL")
                 self._migrate()
-        except sqlite3.OperationalError as error:
+        except _FAILURES as error:
             self._db.close()
-            raise self._unwritable(error) from None
-        except sqlite3.DatabaseError as error:
-            self._db.close()
-            raise self._corrupt(str(error)) from None
+            raise self._refusal(error) from None
         except LedgerError:
             self._db.close()
             raise
@@ -132,7 +133,8 @@ class Ledger:
             How many were new; ids already there are left as they are.
 
         Raises:
-            LedgerError: (L101) if the file can't be written; nothing of the batch is written then.
+            LedgerError: (L101) if the file can't be written, (L102) if it is damaged; nothing of the batch is
+                written then.
         """
         fresh: list[str] = []
         written = 0
@@ -150,10 +152,8 @@ class Ledger:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
-        except sqlite3.OperationalError as error:
-            raise self._unwritable(error) from None
-        except sqlite3.DatabaseError as error:
-            raise self._corrupt(str(error)) from None
+        except _FAILURES as error:
+            raise self._refusal(error) from None
         self._contexts.update(fresh)
         return written
 
@@ -228,13 +228,17 @@ class Ledger:
 
     def _select(self, tail: str, arguments: tuple[Any, ...]) -> list[Activity]:
         sql = f"SELECT activity.*, content FROM activity JOIN context ON context.id = context {tail}"
-        return [from_row(dict(row), row["content"]) for row in self._query(sql, arguments)]
+        rows = self._query(sql, arguments)
+        try:
+            return [from_row(dict(row), row["content"]) for row in rows]
+        except (ValueError, TypeError, LookupError) as error:
+            raise self._corrupt(f"a row can't be read: {error}") from None
 
     def _query(self, sql: str, arguments: tuple[Any, ...]) -> list[sqlite3.Row]:
         try:
             return self._db.execute(sql, arguments).fetchall()
-        except sqlite3.DatabaseError as error:
-            raise self._corrupt(str(error)) from None
+        except _FAILURES as error:
+            raise self._refusal(error) from None
 
     def _check_identity(self) -> None:
         application, version, tables = (
@@ -247,13 +251,15 @@ class Ledger:
         )
         if application != APPLICATION_ID and (application or tables):
             raise self._corrupt("it belongs to another program")
+        if application == APPLICATION_ID and (version < 1 or not tables):
+            raise self._corrupt("its header is damaged")
         if version > MIGRATIONS[-1][0]:
             raise LedgerError(
                 f"{self.path} was written by a newer negajoule (schema {version}, known {MIGRATIONS[-1][0]})",
                 code="L103",
                 fix="upgrade negajoule, or set NEGAJOULE_HOME to another folder",
             )
-        if self.read_only and not tables:
+        if self.read_only and not application:
             raise LedgerError(f"the ledger at {self.path} is empty", fix="measure something first")
 
     def _migrate(self) -> None:
@@ -271,13 +277,21 @@ class Ledger:
             self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             self._db.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
             raise
 
     def _version(self) -> int:
         return int(self._db.execute("PRAGMA user_version").fetchone()[0])
 
-    def _unwritable(self, error: Exception) -> LedgerError:
+    def _refusal(self, error: Exception) -> LedgerError:
+        damaged = (
+            isinstance(error, UnicodeDecodeError)
+            or str(error).startswith("Could not decode")
+            or getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
+        )
+        if damaged:
+            return self._corrupt(str(error))
         return LedgerError(
             f"can't {'read' if self.read_only else 'write'} the ledger: {error}",
             tried=str(self.path),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -55,23 +56,33 @@ class LedgerWriter:
         """Rows handed over and not yet written."""
         self.failures = 0
         """Failed attempts to write."""
-        self._count_lock = threading.Lock()
+        self._lock = threading.Lock()
         merge_rescued(ledger)
         self._thread = threading.Thread(target=self._work, name="negajoule-ledger", daemon=True)
         self._thread.start()
 
     def append(self, activity: Activity) -> Future[bool]:
-        """Hand a row over; the future is done when it is written (True) or rescued to a file (False)."""
+        """Hand a row over; the future is done when it is written (True) or rescued to a file (False).
+
+        It can't be cancelled. Rows that come after ``close`` are rescued at once.
+        """
         waiting = _Waiting(activity, Future())
-        with self._count_lock:
+        waiting.written.set_running_or_notify_cancel()
+        with self._lock:
             self.pending += 1
-        self._queue.put(waiting)
+            late = self._closing.is_set()
+            if not late:
+                self._queue.put(waiting)
+        if late:
+            self._rescue([waiting])
         return waiting.written
 
     def close(self) -> None:
         """Write what waits, or rescue it to a file, and end the thread; the ledger stays open."""
-        self._closing.set()
-        self._queue.put(None)
+        with self._lock:
+            if not self._closing.is_set():
+                self._closing.set()
+                self._queue.put(None)
         self._thread.join()
 
     def _work(self) -> None:
@@ -118,7 +129,8 @@ class LedgerWriter:
             lines.append(msgspec.json.encode([content, to_row(item.activity, key)]) + b"\n")
         try:
             with rescue_path(self._ledger).open("ab") as file:
-                file.writelines(lines)
+                # A first line end, so that what a full disk tore doesn't spoil what follows.
+                file.write(b"\n" + b"".join(lines))
         except OSError as error:
             if self._report:
                 lost = LedgerError(f"{len(batch)} rows could be written nowhere: {error}")
@@ -126,7 +138,7 @@ class LedgerWriter:
         self._settle(batch, written=False)
 
     def _settle(self, batch: list[_Waiting], *, written: bool) -> None:
-        with self._count_lock:
+        with self._lock:
             self.pending -= len(batch)
         for item in batch:
             item.written.set_result(written)
@@ -140,7 +152,11 @@ def rescue_path(ledger: Ledger) -> Path:
 def merge_rescued(ledger: Ledger) -> int:
     """Bring rescued rows into the ledger, once, and return how many there were.
 
-    A torn last line (the disk was full) is dropped; ids keep a second merge from counting twice.
+    Lines that can't be read (the disk was full) don't stop the others; they are put aside in a file named
+    ``.unread.jsonl``. Ids keep a second merge from counting twice.
+
+    Raises:
+        LedgerError: if the ledger can't be written; the rescue file stays as it is then.
     """
     path = rescue_path(ledger)
     try:
@@ -148,12 +164,17 @@ def merge_rescued(ledger: Ledger) -> int:
     except OSError:
         return 0
     activities = []
-    for line in lines:
+    unread = []
+    for line in filter(None, lines):
         try:
             content, row = msgspec.json.decode(line)
             activities.append(from_row(dict(zip(COLUMNS, row, strict=True)), content))
-        except (msgspec.DecodeError, ValueError, KeyError):
-            continue
+        except (ValueError, TypeError, LookupError):
+            unread.append(line + b"\n")
     ledger.append(activities)
-    path.unlink()
+    with suppress(OSError):  # the file stays then, and is merged again next time: ids count once
+        if unread:
+            with path.with_suffix(".unread.jsonl").open("ab") as file:
+                file.writelines(unread)
+        path.unlink()
     return len(activities)
