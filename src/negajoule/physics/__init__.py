@@ -1,10 +1,26 @@
-"""Models: from energy and time to every indicator.
+"""Models: from energy and time to every indicator, and the estimate for what nobody can meter.
 
 - ``factors``: PUE, intensities, water and embodied rates of a place
 - ``footprint``: the indicators of a piece of work
+- ``hosted``: joules of a request to a hosted model, and how far they may be off
+- ``hosted_setting``: from a model's name to its likely deployment, and the alternatives
+- ``decoding``: the roofline that the fit and the estimate share
+- ``model_size``: parameters and layouts of models; intervals for closed ones
+- ``accelerators``: data sheets of accelerators, sizes of number formats
 """
 
 from negajoule.physics.factors import Factors, factors_for
 from negajoule.physics.footprint import footprint
+from negajoule.physics.hosted import Contributor, HostedEstimate, estimate
+from negajoule.physics.model_size import ModelSize, find_model
 
-__all__ = ["Factors", "factors_for", "footprint"]
+__all__ = [
+    "Contributor",
+    "Factors",
+    "HostedEstimate",
+    "ModelSize",
+    "estimate",
+    "factors_for",
+    "find_model",
+    "footprint",
+]
