@@ -295,8 +295,8 @@ def _decode(data: bytes) -> Any:  # noqa: ANN401 (another server's JSON)
 
 
 def _count_of(value: object) -> int | None:
-    """A count that can be believed: a whole number that isn't negative."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    """A count that can be believed: a whole number that isn't negative and that the ledger can hold."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63 else None
 
 
 async def _text(response: aiohttp.ClientResponse) -> bytes:
