@@ -157,3 +157,14 @@ def test_a_journal_that_starts_late_holds_the_run_from_its_beginning(meter, tmp_
         (entry,) = read_journal(journal.path)
     assert entry.seconds >= 0.05
     assert (entry.started_s, entry.zone) == (first.wall_s, "FRA")
+
+
+def test_a_forked_child_leaves_the_journal_alone(meter, tmp_path):
+    journal = Journal(meter, tmp_path, heartbeat_s=60)
+    pid = os.fork()
+    if pid == 0:
+        journal.beat(final=True)
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert len(read_journal(journal.path)) == 1
+    journal.close()

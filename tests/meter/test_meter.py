@@ -441,3 +441,53 @@ def test_grade_shares_of_nothing():
 
 def test_the_tree_is_ours():
     assert os.getpid() in tree_of().pids()
+
+
+def test_memory_that_grew_and_shrank_within_a_window_isn_t_missed():
+    """Trapezoids see only the edges; the kernel remembers the peak."""
+    meter = Meter.for_process(probes=[])
+    before = meter.read()
+    block = bytearray(200 * 10**6)
+    del block
+    time.sleep(0.02)
+    window = meter.between(before, meter.read())
+    memory = next(part.energy for part in window.parts if part.name == "memory")
+    per_byte = meter.coefficients.memory_w_per_byte
+    assert memory.value >= per_byte.value * 100e6 * window.seconds
+    assert memory.high >= per_byte.high * 200e6 * window.seconds
+    meter.close()
+
+
+def test_a_failure_that_lasts_is_one_gap():
+    probe = ScriptedProbe(package="cpu")
+    scene = Scene(probe)
+    before = scene.meter.read()
+    probe.broken = True
+    for _ in range(100):
+        scene.forward(1)
+        scene.meter.read()
+    after = scene.meter.read()
+    (gap,) = scene.meter.between(before, after).gaps
+    assert gap.end_s - gap.start_s == pytest.approx(99.0)
+    probe.broken = False
+    scene.forward(100)
+    scene.meter.read()
+    probe.broken = True
+    scene.forward(1)
+    assert len(scene.meter.between(before, scene.meter.read()).gaps) == 2
+
+
+def test_a_board_that_can_t_be_read_is_named_in_every_window(tmp_path, monkeypatch):
+    from negajoule.errors import ExtraMissingError
+    from negajoule.meter import nvml
+
+    def missing(*_, **__):
+        raise ExtraMissingError("no binding", fix="pip install 'negajoule[gpu]'")
+
+    monkeypatch.setattr(nvml, "require", missing)
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/nvidiactl").touch()
+    meter = Meter.for_process(files=tmp_path)
+    window = meter.between(meter.read(), meter.read())
+    assert any("NVIDIA" in note and "negajoule[gpu]" in note for note in window.notes)
+    meter.close()

@@ -164,3 +164,16 @@ def test_real_tree_if_there_is_one():
     probe = RaplProbe(Path("/"))
     assert all(reading.energy_j >= 0 for reading in probe.read())
     probe.close()
+
+
+@pytest.mark.parametrize(("psys", "says"), [(5300, None), (5020, "disagreement")])
+def test_psys_smaller_than_what_it_contains_is_flagged(tree, psys, says):
+    tree.two_sockets()
+    clock = Clock()
+    probe = RaplProbe(tree.root, clock=clock)
+    clock.forward(1)
+    tree.set("0", 1100)
+    tree.set("2", psys)
+    gap = next(reading.gap for reading in probe.read() if reading.domain == "psys")
+    assert (gap.kind if gap else None) == says
+    probe.close()

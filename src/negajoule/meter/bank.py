@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ProbeBank"]
 
-KEPT_GAPS = 4096
+KEPT_GAPS = 1024
+JOINED_S = 10.0
+"""Gaps of one kind and domain no further apart than this are one gap."""
 
 
 class ProbeBank:
@@ -34,6 +36,7 @@ class ProbeBank:
         self._owners: dict[str, str] = {}
         self._seen: dict[tuple[str, str], Reading] = {}
         self._gaps: deque[Gap] = deque(maxlen=KEPT_GAPS)
+        self._latest: dict[tuple[str, str], Gap] = {}
 
     def __len__(self) -> int:
         return len(self._probes)
@@ -61,12 +64,19 @@ class ProbeBank:
         return min((probe.heartbeat_s for probe in self._probes if probe.heartbeat_s), default=None)
 
     def note(self, gap: Gap) -> None:
-        """Keep a gap; the oldest of thousands is forgotten."""
-        self._gaps.append(gap)
+        """Keep a gap, as one with the last of its kind and domain if that has hardly ended."""
+        key = (gap.kind, gap.domain)
+        last = self._latest.get(key)
+        if last is not None and last.start_s <= gap.start_s <= last.end_s + JOINED_S:
+            gap = Gap(gap.kind, gap.domain, last.start_s, max(last.end_s, gap.end_s), gap.detail)
+        elif last is not None:
+            self._gaps.append(last)
+        self._latest[key] = gap
 
     def gaps(self, start_s: float, end_s: float) -> tuple[Gap, ...]:
         """Gaps that touch a stretch of the meter's clock."""
-        return tuple(gap for gap in list(self._gaps) if gap.start_s <= end_s and gap.end_s >= start_s)
+        kept = [*list(self._gaps), *list(self._latest.values())]
+        return tuple(gap for gap in kept if gap.start_s <= end_s and gap.end_s >= start_s)
 
     def poll(self, now_s: float) -> list[Counted]:
         """Read all probes; one that raises leaves a gap and nothing else.
@@ -79,11 +89,11 @@ class ProbeBank:
             try:
                 readings = probe.read()
             except Exception as error:
-                self._gaps.append(Gap("failed read", probe.name, now_s, now_s, str(error)))
+                self.note(Gap("failed read", probe.name, now_s, now_s, str(error)))
                 continue
             for reading in readings:
                 if reading.gap is not None:
-                    self._gaps.append(reading.gap)
+                    self.note(reading.gap)
                 if reading.energy_j is None or not self._counts(probe.name, reading):
                     continue
                 key = (probe.name, reading.domain)
@@ -95,7 +105,7 @@ class ProbeBank:
         return counted
 
     def shares(
-        self, counted: Sequence[Counted], pids: Collection[int], *, numbers_match: bool
+        self, counted: Sequence[Counted], pids: Collection[int], now_s: float, *, numbers_match: bool
     ) -> dict[str, Span]:
         """Which part of each board some processes use.
 
@@ -106,7 +116,7 @@ class ProbeBank:
             try:
                 found = probe.shares(pids, numbers_match=numbers_match)
             except Exception as error:
-                self._gaps.append(Gap("failed read", probe.name, 0.0, 0.0, str(error)))
+                self.note(Gap("failed read", probe.name, now_s, now_s, str(error)))
                 continue
             shares |= {domain: Span(*share) for domain, share in found.items()}
         return shares

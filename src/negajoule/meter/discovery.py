@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from negajoule.errors import CatalogError
+from negajoule.errors import CatalogError, NegajouleError
 from negajoule.meter.probe import Capability
 from negajoule.meter.rapl import RaplProbe, rapl_capability, rapl_zones
 
@@ -15,13 +15,28 @@ if TYPE_CHECKING:
 
     from negajoule.meter.probe import Probe
 
-__all__ = ["capabilities", "find_probes"]
+__all__ = ["Discovery", "capabilities", "discover", "find_probes"]
+
+
+class Discovery(NamedTuple):
+    """Instruments that are open, and what of the machine they leave out.
+
+    Attributes:
+        probes: the better one of a component first.
+        notes: devices that are there but can't be read, and how to change that.
+    """
+
+    probes: list[Probe]
+    notes: tuple[str, ...] = ()
 
 
 def find_probes(root: Path = Path("/"), *, chassis: str | None = None) -> list[Probe]:
-    """Open every instrument that can be read now; the better one of a component comes first.
+    """Open every instrument that can be read now; arguments and errors as for ``discover``."""
+    return discover(root, chassis=chassis).probes
 
-    An instrument that can't be opened is left out; ``capabilities`` says why.
+
+def discover(root: Path = Path("/"), *, chassis: str | None = None) -> Discovery:
+    """Open every instrument that can be read now, and say which devices are left out.
 
     Args:
         root: where the file system starts; a fake tree in tests.
@@ -33,20 +48,22 @@ def find_probes(root: Path = Path("/"), *, chassis: str | None = None) -> list[P
         CatalogError: if a row of the catalogue that an instrument needs is malformed.
     """
     probes: list[Probe] = []
-    for present, opener in _INSTRUMENTS:
+    notes: list[str] = []
+    for device, present, opener in _INSTRUMENTS:
         if not present(root):
             continue
         try:
             probes.append(opener(root))
         except CatalogError:
             raise
-        except Exception:  # a binding or a chip that won't; errors of bindings share no base
-            continue
+        except Exception as error:  # a binding or a chip that won't; errors of bindings share no base
+            if device:
+                notes.append(f"{device} can't be read and aren't counted: {_reason(error)}")
     if chassis is not None:
         from negajoule.meter.chassis import chassis_probe
 
         probes.append(chassis_probe(chassis))
-    return probes
+    return Discovery(probes, tuple(notes))
 
 
 def capabilities(root: Path = Path("/"), platform: str = sys.platform) -> list[Capability]:
@@ -108,11 +125,15 @@ def _open_apple(root: Path) -> Probe:
     return AppleProbe()
 
 
-_INSTRUMENTS: tuple[tuple[Callable[[Path], bool], Callable[[Path], Probe]], ...] = (
-    (lambda root: any(zone.readable for zone in rapl_zones(root)), RaplProbe),
-    (_nvidia, _open_nvml),
-    (_amd, _open_amd),
-    (lambda root: (root / "sys/class/hwmon").exists(), _open_hwmon),
-    (lambda root: sys.platform == "darwin", _open_apple),
+def _reason(error: Exception) -> str:
+    return f"{error.message}; {error.fix}" if isinstance(error, NegajouleError) else str(error)
+
+
+_INSTRUMENTS: tuple[tuple[str, Callable[[Path], bool], Callable[[Path], Probe]], ...] = (
+    ("", lambda root: any(zone.readable for zone in rapl_zones(root)), RaplProbe),
+    ("NVIDIA's GPUs", _nvidia, _open_nvml),
+    ("AMD's GPUs", _amd, _open_amd),
+    ("", lambda root: (root / "sys/class/hwmon").exists(), _open_hwmon),
+    ("", lambda root: sys.platform == "darwin", _open_apple),
 )
-"""How to tell cheaply that an instrument may be there, and how to open it."""
+"""Devices that nothing else accounts for, how to tell cheaply that they're there, how to open them."""

@@ -112,6 +112,7 @@ class Journal:
         self._meter, self._label, self._zone = meter, label, zone
         self._first = meter.read() if first is None else first
         self._sequence = 0
+        self._pid = os.getpid()
         self._file = -1
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -124,7 +125,9 @@ class Journal:
             self._thread.start()
 
     def beat(self, *, final: bool = False) -> None:
-        """Write the totals now; never raises."""
+        """Write the totals now; never raises. A forked child writes nothing: the run isn't its own."""
+        if os.getpid() != self._pid:
+            return
         with self._lock:
             now = self._meter.read()
             window = self._meter.between(self._first, now)
@@ -134,7 +137,7 @@ class Journal:
                 sequence=self._sequence,
                 host_id=host.host_id,
                 boot_id=host.boot_id,
-                pid=os.getpid(),
+                pid=self._pid,
                 started_s=self._first.wall_s,
                 seconds=window.seconds,
                 cpu_s=window.cpu_s,

@@ -28,7 +28,7 @@ from negajoule.meter.attribution import (
 )
 from negajoule.meter.bank import ProbeBank
 from negajoule.meter.calibration import coefficients_for
-from negajoule.meter.discovery import find_probes
+from negajoule.meter.discovery import Discovery, discover
 from negajoule.meter.host import read_host
 from negajoule.meter.model import ONE, Coefficients, Span
 from negajoule.meter.probe import Gap, Probe
@@ -73,6 +73,7 @@ class Meter:
         machine: the machine's CPU time; needed with probes, or without a tree.
         clock: monotonic clock [s].
         wall: UTC clock [s].
+        notes: what readers of every window must know.
     """
 
     def __init__(
@@ -85,12 +86,14 @@ class Meter:
         machine: MachineUsage | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
+        notes: tuple[str, ...] = (),
     ) -> None:
+        self._notes = notes
         self.host, self.coefficients = host, coefficients
         self.probes = ProbeBank(probes)
         self._tree, self._machine = tree, machine
         self._clock, self._wall = clock, wall
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may read while we do
         self._pid = os.getpid()
         self._accounts: dict[tuple[bool, str, str, str], _Account] = {}
         self._lowest_w = float("inf")
@@ -120,14 +123,15 @@ class Meter:
             files: where the file system starts; a fake tree in tests.
             probes: instruments instead of those found here.
         """
-        found = find_probes(files) if probes is None else probes
+        found = discover(files) if probes is None else Discovery(list(probes))
         host = read_host(files)
         meter = cls(
             host,
             coefficients_for(host),
-            probes=found,
+            probes=found.probes,
             tree=tree_of(root, only_descendants=only_descendants),
-            machine=MachineUsage(files) if found else None,
+            machine=MachineUsage(files) if found.probes else None,
+            notes=found.notes,
         )
         meter.start_heartbeat()
         return meter
@@ -147,8 +151,14 @@ class Meter:
     def for_machine(cls, *, files: Path = Path("/"), probes: Sequence[Probe] | None = None) -> Self:
         """A meter for the whole machine; arguments as in ``for_process``."""
         host = read_host(files)
-        found = find_probes(files) if probes is None else probes
-        meter = cls(host, coefficients_for(host), probes=found, machine=MachineUsage(files))
+        found = discover(files) if probes is None else Discovery(list(probes))
+        meter = cls(
+            host,
+            coefficients_for(host),
+            probes=found.probes,
+            machine=MachineUsage(files),
+            notes=found.notes,
+        )
         meter.start_heartbeat()
         return meter
 
@@ -196,7 +206,7 @@ class Meter:
             energy=total(part.energy for part in ours) or Energy.exact(0.0, "assumed", "node"),
             unattributed=tuple(others),
             gaps=self.probes.gaps(first.time_s, last.time_s),
-            notes=self.coefficients.notes,
+            notes=(*self.coefficients.notes, *self._notes),
         )
 
     def start_heartbeat(self, period_s: float | None = None) -> None:
@@ -237,7 +247,7 @@ class Meter:
     def _after_fork(self) -> None:
         """A forked child has neither our threads nor our CPU time: begin anew on the inherited sums."""
         self._pid = os.getpid()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         if self._tree is not None:
             self._tree = tree_of()
         self._usage = self._read_usage()
@@ -289,7 +299,9 @@ class Meter:
             cpu=self._shares.since(now_s, usage.cpu_s, machine_s),
             reserved=reserved_share(host, cpu_s=cpu_s, seconds=seconds),
             memory=memory.scaled(1 / host.memory_bytes) if host.memory_bytes else ONE,
-            gpus=self.probes.shares(counted, self._tree.pids(), numbers_match=host.first_pid_namespace),
+            gpus=self.probes.shares(
+                counted, self._tree.pids(), now_s, numbers_match=host.first_pid_namespace
+            ),
         )
         idle_j = self._package_idle_w(counted, all_cores, seconds).scaled(seconds)
         memory_idle_j = coefficients.memory_w_per_byte.scaled(host.memory_bytes * seconds)
@@ -304,18 +316,22 @@ class Meter:
     def _memory(self, before: Usage, usage: Usage) -> Span:
         """Bytes over a stretch: the container's limit where one is set, else what was held, by trapezoid.
 
-        A process that came and went within the stretch counts with half its peak, as if it had grown and
-        shrunk evenly.
+        What grew and shrank again within the stretch is taken to have done so evenly: a new peak of the
+        root's, and a process that came and went, which then counts with half its peak.
         """
         if self._tree is None:
             return ONE.scaled(self.host.memory_bytes)
         limit = self.host.memory_limit_bytes
         if limit is not None:
             return ONE.scaled(limit)
+        edges = before.resident_bytes, usage.resident_bytes
+        held = sum(edges) / 2
+        if usage.peak_bytes > max(before.peak_bytes, *edges):
+            held = (held + usage.peak_bytes) / 2
         return Span(
-            (before.resident_bytes + usage.resident_bytes + usage.passing_bytes) / 2,
+            held + usage.passing_bytes / 2,
             min(before.resident_low_bytes, usage.resident_low_bytes),
-            max(before.resident_bytes, usage.resident_bytes) + usage.passing_bytes,
+            max(*edges, usage.peak_bytes) + usage.passing_bytes,
         )
 
     def _package_idle_w(self, counted: list[Counted], cores: Span, seconds: float) -> Span:

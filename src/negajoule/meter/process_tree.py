@@ -89,7 +89,7 @@ class ProcessTree:
             cpu_s += seen.own_s + seen.inherited_s
         self._highest_s = max(self._highest_s, cpu_s)
         passing_bytes = self._peak_bytes if self._inherited_s > inherited_s else 0
-        return Usage(self._highest_s, *self._memory(), passing_bytes)
+        return Usage(self._highest_s, *self._memory(), passing_bytes, self._own_peak_bytes())
 
     def pids(self) -> frozenset[int]:
         """Process numbers seen alive at the last reading."""
@@ -171,6 +171,11 @@ class ProcessTree:
             if shortfall_s > tolerance_s:
                 self._lost_s += shortfall_s
         self._settled_s = self._inherited_s
+
+    def _own_peak_bytes(self) -> int:
+        if not self._own or self._only_descendants:
+            return 0
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
     def _memory(self) -> tuple[int, int]:
         total = largest = 0

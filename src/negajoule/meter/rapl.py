@@ -13,9 +13,11 @@ import time
 from itertools import combinations
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from negajoule.catalog import lookup
 from negajoule.meter.kernel_files import read_number, read_text
-from negajoule.meter.probe import Capability, Component, Reading
+from negajoule.meter.probe import Capability, Component, Gap, Reading
 from negajoule.meter.track import CounterTrack
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["RaplProbe", "rapl_capability", "rapl_zones"]
 
 POWERCAP = "sys/class/powercap"
+MIN_CHECKED_J = 5.0
 CONFIRMATIONS = 3
 """Readings that must look like one counter, with the counter moving, before two zones are taken for one."""
 
@@ -132,7 +135,20 @@ class RaplProbe:
                 self._zones.remove(suspicion.second)
                 self._suspects = [item for item in self._suspects if suspicion.second not in item.pair]
         held = {id(suspicion.second) for suspicion in self._suspects}
-        return tuple(zone.reading(held=id(zone) in held) for zone in self._zones)
+        readings = tuple(zone.reading(held=id(zone) in held) for zone in self._zones)
+        return self._checked(readings, now_s)
+
+    def _checked(self, readings: tuple[Reading, ...], now_s: float) -> tuple[Reading, ...]:
+        """Compare psys with what it contains; one that is smaller says that something isn't what it seems."""
+        whole = [item for item in readings if item.component == "check" and item.energy_j is not None]
+        inner_j = sum(item.low_j or 0.0 for item in readings if item.component != "check")
+        if len(whole) != 1 or inner_j < MIN_CHECKED_J or (whole[0].high_j or 0.0) >= inner_j:
+            return readings
+        detail = f"psys says {whole[0].energy_j:.0f} J, less than the packages and memory in it"
+        gap = Gap("disagreement", whole[0].domain, now_s, now_s, detail)
+        return tuple(
+            msgspec.structs.replace(item, gap=gap) if item is whole[0] else item for item in readings
+        )
 
     def close(self) -> None:
         """Close the files."""

@@ -22,12 +22,14 @@ class Usage(NamedTuple):
         resident_bytes: memory held now; what descendants share through files counts once [B].
         resident_low_bytes: the largest single process's, as forked ones may share the rest [B].
         passing_bytes: the most that a process held which ended since the last reading; 0 if none did [B].
+        peak_bytes: the most that the root ever held; 0 if that isn't known [B].
     """
 
     cpu_s: float
     resident_bytes: int
     resident_low_bytes: int
     passing_bytes: int = 0
+    peak_bytes: int = 0
 
 
 class Tree(Protocol):
