@@ -7,6 +7,7 @@ activity twice is counted once, so a merge or a retry needs no thought.
 from __future__ import annotations
 
 import sqlite3
+from shlex import quote
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from negajoule.config import home
@@ -299,10 +300,11 @@ class Ledger:
         )
 
     def _corrupt(self, reason: str) -> LedgerError:
+        old, aside = quote(str(self.path)), quote(f"{self.path}.damaged")
         return LedgerError(
             f"{self.path} isn't a sound ledger: {reason}",
             code="L102",
-            fix=f"keep it: mv {self.path} {self.path}.damaged   then start again with a new one",
+            fix=f"keep it: mv {old} {aside}   then start again with a new one",
         )
 
 
