@@ -1,6 +1,6 @@
 """What a tracker costs: import, start and stop, background, dependencies; against CodeCarbon and Zeus.
 
-Each tool gets a virtual environment of its own, kept in ``--venvs`` for the next run, with nothing else in it.
+Each tool gets a virtual environment of its own, kept in ``--venvs`` for the next run, and nothing else in it.
 All figures are CPU time of fresh processes, in interleaved rounds, less that of a bare interpreter.
 
     python benchmarks/tracker.py [--rounds 7] [--seconds 30] [--venvs DIR]
