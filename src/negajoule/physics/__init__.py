@@ -3,6 +3,8 @@
 - ``factors``: PUE, intensities, water and embodied rates of a place
 - ``footprint``: the indicators of a piece of work
 - ``hosted``: joules of a request to a hosted model, and how far they may be off
+- ``hosted_footprint``: every indicator of such an estimate
+- ``hosted_sum``: many requests together, whose lengths may be estimates too
 - ``hosted_setting``: from a model's name to its likely deployment, and the alternatives
 - ``decoding``: the roofline that the fit and the estimate share
 - ``model_size``: parameters and layouts of models; intervals for closed ones
@@ -12,15 +14,22 @@
 from negajoule.physics.factors import Factors, factors_for
 from negajoule.physics.footprint import footprint
 from negajoule.physics.hosted import Contributor, HostedEstimate, estimate
+from negajoule.physics.hosted_footprint import HostedFootprint, hosted_footprint
+from negajoule.physics.hosted_sum import Doubt, HostedSum, Lengths
 from negajoule.physics.model_size import ModelSize, find_model
 
 __all__ = [
     "Contributor",
+    "Doubt",
     "Factors",
     "HostedEstimate",
+    "HostedFootprint",
+    "HostedSum",
+    "Lengths",
     "ModelSize",
     "estimate",
     "factors_for",
     "find_model",
     "footprint",
+    "hosted_footprint",
 ]

@@ -31,6 +31,8 @@ class Factors(msgspec.Struct, frozen=True):
         embodied_core: making one physical core of a server with its share of the rest [gCO2e].
         embodied_memory: making one byte of memory [gCO2e].
         lifetime: service life of the hardware [s].
+        embodied_accelerator: making one accelerator with its share of its server [gCO2e].
+        lifetime_accelerator: service life of accelerators [s].
         abiotic_depletion: minerals and metals of electricity, key and [gSbeq/J] as (value, low, high).
         primary_energy: primary energy of electricity, key and [J/J] as (value, low, high).
         notes: what the reader must know about these choices.
@@ -45,9 +47,17 @@ class Factors(msgspec.Struct, frozen=True):
     embodied_core: Factor
     embodied_memory: Factor
     lifetime: Factor
+    embodied_accelerator: Factor
+    lifetime_accelerator: Factor
     abiotic_depletion: Fact | None
     primary_energy: Fact | None
     notes: tuple[str, ...] = ()
+
+    @property
+    def used(self) -> tuple[Factor, ...]:
+        """The factors on energy that are known."""
+        found = (self.pue, self.carbon_location, self.carbon_market, self.wue, self.water_grid)
+        return tuple(factor for factor in found if factor is not None)
 
 
 def factors_for(
@@ -96,6 +106,8 @@ def factors_for(
         embodied_core=_factor("embodied core", lookup("embodied.core")),
         embodied_memory=_factor("embodied memory", lookup("embodied.memory")),
         lifetime=_factor("lifetime", lookup("lifetime.server")),
+        embodied_accelerator=_factor("embodied accelerator", lookup("embodied.gpu.with-server")),
+        lifetime_accelerator=_factor("lifetime", lookup("lifetime.gpu")),
         abiotic_depletion=_optional(zones.keys_of("grid.adpe", place)),
         primary_energy=_optional(zones.keys_of("grid.primary", place)),
         notes=tuple(remarks),

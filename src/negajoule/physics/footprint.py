@@ -12,7 +12,7 @@ ISO/IEC 21031 (SCI).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from negajoule.physics.factors import Factors, embodied_share
 from negajoule.units import (
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from negajoule.catalog import Fact
 
-__all__ = ["footprint"]
+__all__ = ["footprint", "operational"]
 
 _J_PER_KWH = 3.6e6
 
@@ -65,31 +65,38 @@ def footprint(
         A footprint of boundary ``facility``; indicators that can't be worked out are ``None``.
     """
     energy = total(part.energy for part in parts)
-    used = [factors.pue, factors.carbon_location, factors.carbon_market, factors.wue, factors.water_grid]
     all_notes = (*factors.notes, *notes)
     embodied = embodied_share(node_seconds, cores, memory_gb, factors)
     if energy is None:
         return Footprint(boundary="facility", embodied=embodied, notes=(*all_notes, "energy isn't known"))
-    at_site = facility_energy(energy, factors.pue)
     return Footprint(
         boundary="facility",
-        it_energy=energy,
-        facility_energy=at_site,
-        carbon_location=_carbon(at_site, factors.carbon_location),
-        carbon_market=None if factors.carbon_market is None else _carbon(at_site, factors.carbon_market),
-        water_onsite=_water(energy, factors.wue).within("facility"),
-        water_offsite=None if factors.water_grid is None else _water(at_site, factors.water_grid),
+        **operational(energy, factors),
         embodied=embodied,
-        abiotic_depletion=_depletion(at_site, factors.abiotic_depletion),
-        primary_energy=_primary(at_site, factors.primary_energy),
         parts=tuple(parts),
-        factors=tuple(
-            factor
-            for factor in (*used, factors.embodied_core, factors.embodied_memory, factors.lifetime)
-            if factor is not None
-        ),
+        factors=(*factors.used, factors.embodied_core, factors.embodied_memory, factors.lifetime),
         notes=all_notes,
     )
+
+
+def operational(it_energy: Energy, factors: Factors) -> dict[str, Any]:
+    """Every indicator of using energy at a place, by the name of its field; making the hardware comes apart.
+
+    Args:
+        it_energy: energy of the IT equipment, boundary ``node`` [J].
+        factors: what a joule costs there.
+    """
+    at_site = facility_energy(it_energy, factors.pue)
+    return {
+        "it_energy": it_energy,
+        "facility_energy": at_site,
+        "carbon_location": _carbon(at_site, factors.carbon_location),
+        "carbon_market": None if factors.carbon_market is None else _carbon(at_site, factors.carbon_market),
+        "water_onsite": _water(it_energy, factors.wue).within("facility"),
+        "water_offsite": None if factors.water_grid is None else _water(at_site, factors.water_grid),
+        "abiotic_depletion": _depletion(at_site, factors.abiotic_depletion),
+        "primary_energy": _primary(at_site, factors.primary_energy),
+    }
 
 
 def facility_energy(it_energy: Energy, pue: Factor) -> Energy:

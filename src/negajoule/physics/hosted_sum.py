@@ -1,0 +1,190 @@
+"""Many requests to one hosted model together, whose lengths may themselves be estimates.
+
+Sums take the ends of all intervals together: the requests share model, batch and place, so their errors
+don't cancel. Within one request, doubts about its length are causes like the others, independent of them, so
+that half-widths add as squares of logarithms (as in ``hosted``).
+"""
+
+from __future__ import annotations
+
+from math import exp, hypot, log
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from negajoule.errors import ConfigError
+from negajoule.physics.decoding import request_cost
+from negajoule.physics.hosted import Contributor, HostedEstimate, estimate
+from negajoule.physics.hosted_setting import setting_of
+from negajoule.units import Duration, Energy
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from negajoule.units import Factor
+
+__all__ = ["Doubt", "HostedSum", "Lengths"]
+
+_Q = TypeVar("_Q", Energy, Duration)
+_KNOWLEDGE = (
+    "batch",
+    "accelerator",
+    "accelerators",
+    "precision",
+    "replicas",
+    "active_parameters_b",
+    "total_parameters_b",
+    "kind",
+)
+
+
+class Lengths(NamedTuple):
+    """Tokens of a request.
+
+    Attributes:
+        prompt: length of the prompt, cached part included.
+        answer: length of what was generated, hidden reasoning included.
+        cached: part of the prompt that came out of a cache.
+    """
+
+    prompt: float
+    answer: float
+    cached: float = 0.0
+
+
+class Doubt(NamedTuple):
+    """Something about a request's lengths that isn't known.
+
+    Attributes:
+        name: what.
+        low: the lengths at its lower end, everything else at its likely value.
+        high: the same at its upper end.
+    """
+
+    name: str
+    low: Lengths
+    high: Lengths
+
+
+class HostedSum:
+    """Adds requests up.
+
+    Args:
+        model: the model's name; ``None`` if its parameters are given.
+        knowledge: what else is known, as for ``hosted.estimate``.
+
+    Raises:
+        CatalogError: (F101) if the model isn't known.
+        ConfigError: (C101) if a number is out of place.
+    """
+
+    def __init__(self, model: str | None, **knowledge: Any) -> None:  # noqa: ANN401 (passed on)
+        options = {"replicas": 1, **knowledge}
+        self._likely = setting_of(model, *(options.get(name) for name in _KNOWLEDGE)).likely
+        self._model = model
+        self._knowledge = knowledge
+        self._sums: tuple[Energy, Energy, Duration, Duration] | None = None
+        self._prefill_j = 0.0
+        self._causes: dict[str, list[float]] = {}
+        self._factors: dict[Factor, None] = {}
+        self._notes: dict[str, None] = {}
+        self._known = True
+        self._name = ""
+        self.requests = 0
+
+    def add(self, lengths: Lengths, doubts: Sequence[Doubt] = ()) -> None:
+        """Add a request.
+
+        Args:
+            lengths: its tokens, as likely.
+            doubts: what isn't known of them.
+
+        Raises:
+            ConfigError: (C101) if a length is negative, not finite, or nothing was computed.
+        """
+        found = estimate(
+            self._model, lengths.prompt, lengths.answer, cached_tokens=lengths.cached, **self._knowledge
+        )
+        joules, seconds = found.energy.value, found.accelerator_time.value
+        causes, spans = [], [0.0, 0.0, 0.0, 0.0]
+        for name, low, high in doubts:
+            low_j, low_s = self._cost(low)
+            high_j, high_s = self._cost(high)
+            ends = (min(low_j / joules, 1.0), max(high_j / joules, 1.0))
+            causes.append(Contributor(name, *ends))
+            times = (min(low_s / seconds, 1.0), max(high_s / seconds, 1.0))
+            spans = [hypot(span, log(end)) for span, end in zip(spans, (*ends, *times), strict=True)]
+        self.include(found, causes, spans)
+
+    def include(
+        self, found: HostedEstimate, causes: Sequence[Contributor] = (), spans: Sequence[float] = (0, 0, 0, 0)
+    ) -> None:
+        """Add what has been estimated, of this model or another.
+
+        Args:
+            found: the estimate.
+            causes: further causes of the width of its energy.
+            spans: half-widths that they add to energy down and up and to time down and up, as logarithms.
+        """
+        joules = found.it_energy.value
+        down, up, faster, slower = spans
+        widened = (
+            _widened(found.energy, down, up),
+            _widened(found.it_energy, down, up),
+            _widened(found.accelerator_time, faster, slower),
+            _widened(found.reserved_time, faster, slower),
+        )
+        sums = self._sums
+        self._sums = (
+            widened
+            if sums is None
+            else (sums[0] + widened[0], sums[1] + widened[1], sums[2] + widened[2], sums[3] + widened[3])
+        )
+        self._prefill_j += found.prefill * found.energy.value
+        for name, low, high in (*found.contributors, *causes):
+            ends = self._causes.setdefault(name, [0.0, 0.0])
+            ends[0] += joules * (low - 1.0)
+            ends[1] += joules * (high - 1.0)
+        self._factors |= dict.fromkeys(found.factors)
+        self._notes |= dict.fromkeys(found.notes)
+        self._known = self._known and found.known
+        self._name = found.model if self._name in ("", found.model) else "several models"
+        self.requests += 1
+
+    def result(self) -> HostedEstimate:
+        """All requests as one estimate.
+
+        Raises:
+            ConfigError: (C101) if there were none.
+        """
+        if self._sums is None:
+            raise ConfigError("no request was added, so there is nothing to sum up")
+        energy, it_energy, time, reserved = self._sums
+        joules = it_energy.value
+        return HostedEstimate(
+            self._name,
+            energy,
+            it_energy,
+            time,
+            reserved,
+            self._prefill_j / energy.value,
+            tuple(
+                Contributor(name, 1.0 + low / joules, 1.0 + high / joules)
+                for name, (low, high) in self._causes.items()
+            ),
+            tuple(self._factors),
+            self._known,
+            tuple(self._notes),
+        )
+
+    def _cost(self, lengths: Lengths) -> tuple[float, float]:
+        cost = request_cost(self._likely, *lengths)
+        return cost.prefill_j + cost.decode_j, cost.accelerator_s
+
+
+def _widened(quantity: _Q, down: float, up: float) -> _Q:
+    """The quantity with a further cause of width; half-widths as logarithms."""
+    value, low, high = quantity.value, quantity.low, quantity.high
+    if down:
+        low = value * exp(-hypot(log(value / low), down))
+    if up:
+        high = value * exp(hypot(log(high / value), up))
+    return quantity.__class__(value, low, high, quantity.basis, quantity.boundary)
