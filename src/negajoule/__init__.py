@@ -22,12 +22,24 @@ if TYPE_CHECKING:
     from typing import Any
 
     from negajoule.errors import NegajouleError
-    from negajoule.instrument import Measurement, measure, measured
+    from negajoule.instrument import Budget, BudgetWarning, Measurement, measure, measured
     from negajoule.units import Footprint, Quantity
 
-__all__ = ["Footprint", "Measurement", "NegajouleError", "Quantity", "__version__", "measure", "measured"]
+__all__ = [
+    "Budget",
+    "BudgetWarning",
+    "Footprint",
+    "Measurement",
+    "NegajouleError",
+    "Quantity",
+    "__version__",
+    "measure",
+    "measured",
+]
 
 _HOME = {
+    "Budget": "negajoule.instrument",
+    "BudgetWarning": "negajoule.instrument",
     "Footprint": "negajoule.units",
     "Measurement": "negajoule.instrument",
     "NegajouleError": "negajoule.errors",

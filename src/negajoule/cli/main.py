@@ -14,6 +14,7 @@ from negajoule.errors import NegajouleError
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS: dict[str, tuple[str, str]] = {
+    "budget": ("negajoule.cli.budget:budget", "Hold the ledger against a limit in energy, carbon or water."),
     "catalog": ("negajoule.cli.catalog:catalog", "List the facts behind the figures."),
     "config": ("negajoule.cli.config:config", "Show every setting and where its value comes from."),
     "doctor": (
@@ -58,8 +59,8 @@ def _negajoule() -> None:
 def main() -> None:
     """Run the command line; a user's mistake ends in one message and no traceback.
 
-    Exit codes: 0 success, 1 an error of ours or of the input, 2 wrong usage, 130 interrupted; ``run`` passes
-    on the exit code of the command it measured.
+    Exit codes: 0 success, 1 an error of ours or of the input, 2 wrong usage, 3 over budget, 130 interrupted;
+    ``run`` passes on the exit code of the command it measured.
     """
     try:
         _negajoule.main(standalone_mode=False)

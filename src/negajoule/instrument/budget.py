@@ -1,8 +1,8 @@
 """A budget in energy, carbon or water: what it allows, what is used, and whether that is known.
 
-An energy budget counts IT energy (before PUE), a carbon budget the operational carbon by the grid's mix (with
-PUE, without the hardware's making), a water budget both waters, on site and off site. A figure that isn't known
-makes the budget unknown and never counts as nothing.
+An energy budget counts IT energy (before PUE), a carbon budget the operational carbon by the grid's mix
+(with PUE, without the hardware's making), a water budget both waters, on site and off site. A figure that
+isn't known makes the budget unknown and never counts as nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 
 from negajoule.errors import ConfigError
 from negajoule.units import Carbon, Duration, Energy, Quantity, Water, total
-from negajoule.units.text import SCALES, range_text, value_text
+from negajoule.units.text import SCALES, number_text, range_text, value_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from negajoule.units import Footprint
 
 __all__ = [
+    "NOTHING_SPENT",
     "Budget",
     "BudgetAlarm",
     "BudgetWarning",
@@ -86,7 +87,7 @@ class Budget(msgspec.Struct, frozen=True):
         limit: energy [J], carbon [gCO2e] or water [L].
         judged_on: whether the best estimate or the upper end is held against it.
         project: name whose activities count: those labelled ``NAME`` and those labelled ``NAME/...``;
-            ``None`` for the one piece of work alone.
+            empty for all activities, ``None`` for the one piece of work alone.
         window_s: how far back the ledger's activities count, ``None`` for ever [s].
     """
 
@@ -132,11 +133,12 @@ class Budget(msgspec.Struct, frozen=True):
         """What it covers, in words."""
         if self.project is None:
             return "this run"
+        whose = f"project {self.project!r}" if self.project else "the whole ledger"
         if self.window_s is None:
-            return f"project {self.project!r}"
+            return whose
         days = f"{self.window_s / _DAY_S:g} days"
         span = days if self.window_s > _DAY_S else value_text(Duration.exact(self.window_s), 3)
-        return f"project {self.project!r} in the last {span}"
+        return f"{whose} in the last {span}"
 
     @property
     def text(self) -> str:
@@ -149,7 +151,7 @@ class Budget(msgspec.Struct, frozen=True):
         return None if None in found else total(quantity.within("none") for quantity in found)
 
     def spent(self, ledger: Ledger, *, now_s: float | None = None) -> Spent:
-        """What the ledger holds of its project; of everything if it has none.
+        """What the ledger holds of its project.
 
         Args:
             ledger: an open ledger.
@@ -189,7 +191,7 @@ class Budget(msgspec.Struct, frozen=True):
         return Standing(self, known, before.activities + running, missing)
 
     def _covers(self, label: str) -> bool:
-        return self.project is None or label == self.project or label.startswith(f"{self.project}/")
+        return not self.project or label == self.project or label.startswith(f"{self.project}/")
 
 
 class Standing(NamedTuple):
@@ -234,7 +236,7 @@ class Standing(NamedTuple):
             return f"can't be judged against {limit}{gap}"
         start = "can't be judged: at least " if self.state == "unknown" else ""
         return (
-            f"{start}{range_text(self.known)} of {limit} used, {100 * (self.share or 0.0):.0f} % "
+            f"{start}{range_text(self.known)} of {limit} used, {number_text(100 * (self.share or 0.0), 3)} % "
             f"by the {_NAMES[self.budget.judged_on]}{gap}"
         )
 
@@ -261,22 +263,23 @@ class BudgetAlarm:
     Args:
         budget: what is allowed.
         before: what is booked already.
-        tell: called with the state and one sentence.
+        say: called with one sentence.
     """
 
-    def __init__(self, budget: Budget, before: Spent, tell: Callable[[State, str], None]) -> None:
+    def __init__(self, budget: Budget, before: Spent, say: Callable[[str], None]) -> None:
         self.budget, self.before = budget, before
-        self._tell = tell
-        self._told: set[State] = set()
+        self._say = say
+        self._told: set[State] = {"within"}
 
-    def look(self, footprint: Footprint) -> Standing:
+    def standing(self, footprint: Footprint) -> Standing:
         """Judge what the work in hand has used so far."""
-        standing = self.budget.standing(self.budget.counted(footprint), self.before)
-        state = standing.state
-        if state != "within" and state not in self._told:
-            self._told.add(state)
-            self._tell(state, standing.text)
-        return standing
+        return self.budget.standing(self.budget.counted(footprint), self.before)
+
+    def tell(self, standing: Standing) -> None:
+        """Say how it stands unless that has been said; what raises counts as not said."""
+        if standing.state not in self._told:
+            self._say(standing.text)
+            self._told.add(standing.state)
 
 
 class Expectation(NamedTuple):

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import functools
+import os
 import threading
 import time
 import warnings
+from contextlib import suppress
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from negajoule.errors import MeterError, NegajouleError
+from negajoule.instrument.budget import NOTHING_SPENT, Budget, BudgetAlarm, BudgetWarning, Spent
+from negajoule.instrument.heartbeat import HEARTBEAT
 from negajoule.instrument.here import Here, find_here
-from negajoule.ledger import Activity, Ledger, Stage, new_id
+from negajoule.instrument.interrupted import book_interrupted, done_with
+from negajoule.ledger import Activity, Ledger, Stage, default_path, new_id
 from negajoule.meter import Meter
+from negajoule.meter.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from negajoule.instrument.budget import Standing
     from negajoule.meter import Snapshot, Window
     from negajoule.units import Footprint
 
@@ -32,12 +39,20 @@ class _Shared:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._found: tuple[Meter, Here] | None = None
+        self._looked_back = False
 
     def get(self) -> tuple[Meter, Here]:
         with self._lock:
             if self._found is None:
                 self._found = Meter.for_process(), find_here()
             return self._found
+
+    def look_back(self, ledger: Ledger, here: Here) -> None:
+        """Book what was killed before this process started; once."""
+        with self._lock:
+            first, self._looked_back = not self._looked_back, True
+        if first:
+            book_interrupted(ledger, here)
 
 
 _SHARED = _Shared()
@@ -46,21 +61,43 @@ _SHARED = _Shared()
 class Measurement:
     """A measured stretch; its footprint is there once it has ended. Measurements may nest and overlap.
 
+    One that lasts longer than a heartbeat keeps a journal, so that a kill costs at most a heartbeat.
+
     Args:
         label: your name for the work.
         stage: stage of the life cycle.
         record: whether the ledger keeps it.
+        budget: what it may use, such as ``5 Wh``, ``50 gCO2e`` or ``1.5 L``; a ``BudgetWarning`` tells when
+            80 % and when all of it is used, at a heartbeat or at the end.
+
+    Raises:
+        ConfigError: (C101) if the budget isn't one.
     """
 
-    def __init__(self, label: str = "", *, stage: Stage = "unknown", record: bool = True) -> None:
+    def __init__(
+        self,
+        label: str = "",
+        *,
+        stage: Stage = "unknown",
+        record: bool = True,
+        budget: Budget | str | None = None,
+    ) -> None:
         self.label = label
         self.stage = stage
         self.record = record
+        self.budget = Budget.parse(budget) if isinstance(budget, str) else budget
+        """What it may use, if anybody said."""
+        self.standing: Standing | None = None
+        """How the budget stands; ``None`` without one, or before the end."""
         self.id = new_id("win")
         self._started_s = 0.0
         self._first: Snapshot | None = None
         self._window: Window | None = None
         self._footprint: Footprint | None = None
+        self._alarm: BudgetAlarm | None = None
+        self._journal: Journal | None = None
+        self._lock = threading.Lock()
+        self._pid = 0
 
     def start(self) -> Measurement:
         """Read the meter for the first time.
@@ -71,12 +108,17 @@ class Measurement:
         if self._first is not None:
             raise MeterError(f"measurement {self.label!r} has been started before", code="M104")
         meter, _ = _SHARED.get()
+        if self.budget is not None:
+            self._alarm = BudgetAlarm(self.budget, self._spent(self.budget), _warn)
+        self._pid = os.getpid()
         self._started_s = time.time()
         self._first = meter.read()
+        if self.record or self._alarm:
+            HEARTBEAT.add(self)
         return self
 
     def stop(self) -> Footprint:
-        """Read the meter again, work out the footprint and book it.
+        """Read the meter again, work out the footprint, book it and judge the budget.
 
         Raises:
             MeterError: (M104) if it isn't running.
@@ -85,11 +127,39 @@ class Measurement:
             state = "never started" if self._first is None else "stopped before"
             raise MeterError(f"measurement {self.label!r} was {state}", code="M104")
         meter, here = _SHARED.get()
-        self._window = meter.between(self._first, meter.read())
-        self._footprint = here.cost_of(self._window)
+        HEARTBEAT.remove(self)
+        with self._lock:
+            self._window = meter.between(self._first, meter.read())
+            self._footprint = here.cost_of(self._window)
         if self.record:
             self._book(here)
+        if self._alarm is not None:
+            self.standing = self._alarm.standing(self._footprint)
+            self._alarm.tell(self.standing)
         return self._footprint
+
+    def beat(self) -> None:
+        """Write the journal and look at the budget; called by the heartbeat."""
+        with self._lock:
+            if self._first is None or self._window is not None:
+                return
+            meter, here = _SHARED.get()
+            if self.record and self._journal is None:
+                self._journal = Journal(
+                    meter,
+                    run=self.id,
+                    label=self.label,
+                    zone=here.location.zone or "",
+                    first=self._first,
+                    heartbeat_s=None,
+                )
+            elif self._journal is not None:
+                self._journal.beat()
+            if self._alarm is not None:
+                footprint = here.cost_of(meter.between(self._first, meter.read()))
+                # Where warnings are errors this one is raised at the end, in the program's own thread.
+                with suppress(BudgetWarning):
+                    self._alarm.tell(self._alarm.standing(footprint))
 
     def __enter__(self) -> Measurement:
         return self.start()
@@ -123,6 +193,28 @@ class Measurement:
         assert self._footprint is not None, "stop sets the window and the footprint together"
         return self._footprint
 
+    @property
+    def over_budget(self) -> bool | None:
+        """Whether it used more than its budget; ``None`` without a budget, or if that can't be judged.
+
+        Raises:
+            MeterError: (M104) if it hasn't ended.
+        """
+        self._done()
+        state = None if self.standing is None else self.standing.state
+        return None if state in (None, "unknown") else state == "over"
+
+    @staticmethod
+    def _spent(budget: Budget) -> Spent:
+        if budget.project is None or not default_path().exists():
+            return NOTHING_SPENT
+        try:
+            with Ledger(read_only=True) as ledger:
+                return budget.spent(ledger)
+        except NegajouleError as error:
+            warnings.warn(f"budget: {error}", BudgetWarning, stacklevel=5)
+            return Spent(None, 1, 1)
+
     def _done(self) -> Window:
         if self._window is None:
             raise MeterError(f"measurement {self.label!r} hasn't ended yet", code="M104")
@@ -144,12 +236,22 @@ class Measurement:
         try:
             with Ledger() as ledger:
                 ledger.append([activity])
+                # The journal of a measurement that a fork inherited is its parent's.
+                if self._journal is not None and self._pid == os.getpid():
+                    done_with(self._journal)
+                _SHARED.look_back(ledger, here)
         except NegajouleError as error:
             # The measured program must not fail because its account couldn't be kept.
             warnings.warn(f"not recorded: {error}", RuntimeWarning, stacklevel=4)
 
 
-def measure(label: str = "", *, stage: Stage = "unknown", record: bool = True) -> Measurement:
+def _warn(text: str) -> None:
+    warnings.warn(f"budget: {text}", BudgetWarning, stacklevel=5)
+
+
+def measure(
+    label: str = "", *, stage: Stage = "unknown", record: bool = True, budget: Budget | str | None = None
+) -> Measurement:
     """Measure a ``with`` block.
 
     >>> with measure("tickets", record=False) as m:
@@ -161,12 +263,17 @@ def measure(label: str = "", *, stage: Stage = "unknown", record: bool = True) -
         label: your name for the work.
         stage: stage of the life cycle.
         record: whether the ledger keeps it.
+        budget: what it may use, such as ``5 Wh``, ``50 gCO2e`` or ``1.5 L``.
     """
-    return Measurement(label, stage=stage, record=record)
+    return Measurement(label, stage=stage, record=record, budget=budget)
 
 
 def measured(
-    label: str | None = None, *, stage: Stage = "unknown", record: bool = True
+    label: str | None = None,
+    *,
+    stage: Stage = "unknown",
+    record: bool = True,
+    budget: Budget | str | None = None,
 ) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     """Decorate a function so that each call is measured and booked under its name.
 
@@ -174,14 +281,19 @@ def measured(
         label: name of the work; by default the function's.
         stage: stage of the life cycle.
         record: whether the ledger keeps it.
+        budget: what each call may use, such as ``5 Wh``, ``50 gCO2e`` or ``1.5 L``.
+
+    Raises:
+        ConfigError: (C101) if the budget isn't one.
     """
+    allowed = Budget.parse(budget) if isinstance(budget, str) else budget
 
     def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
         name = label if label is not None else function.__qualname__
 
         @functools.wraps(function)
         def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-            with Measurement(name, stage=stage, record=record):
+            with Measurement(name, stage=stage, record=record, budget=allowed):
                 return function(*args, **kwargs)
 
         return wrapper
