@@ -72,9 +72,7 @@ def main() -> None:
         files = sorted(folder.glob("*.jsonl"))
         found = len(unfinished(folder, read_host().boot_id))
         idempotent = merge_journals(files) == merge_journals([*reversed(files), *files])
-    print(
-        f"\n{options.kills} kills, heartbeat {options.heartbeat:g} s"
-    )
+    print(f"\n{options.kills} kills, heartbeat {options.heartbeat:g} s")
     print(f"lost on average {sum(lost_s) / len(lost_s):.3f} s, at most {max(lost_s):.3f} s")
     print(
         f"{found} of {options.kills} found again as unfinished; merging twice changes nothing: {idempotent}"

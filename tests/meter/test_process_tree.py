@@ -52,12 +52,12 @@ def test_a_reaped_child_is_counted_once():
     tree = ProcessTree()
     before = tree.read()
     own = time.process_time()
-    child = run(SPIN.format(seconds=0.1))
-    wait_until(lambda: tree.read().cpu_s - before.cpu_s > 0.05)
+    child = run(SPIN.format(seconds=0.3))
+    wait_until(lambda: tree.read().cpu_s - before.cpu_s > 0.1)
     child.wait()
     after = tree.read()
     own = time.process_time() - own
-    assert 0.1 <= after.cpu_s - before.cpu_s - own < 0.25
+    assert 0.3 <= after.cpu_s - before.cpu_s - own < 0.55
     assert after.passing_bytes > 1e6
     assert tree.read().passing_bytes == 0
 
@@ -160,7 +160,7 @@ def test_an_orphan_is_followed_and_collected():
     )
     living, first, last = map(float, result.stdout.split())
     assert living == 1
-    assert first < 0.25
+    assert first < last
     assert 0.3 <= last < 0.6
 
 
