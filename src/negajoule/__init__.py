@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from negajoule.errors import NegajouleError
     from negajoule.instrument import Budget, BudgetWarning, Measurement, measure, measured
+    from negajoule.instrument.hosted import estimate
     from negajoule.units import Footprint, Quantity
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "NegajouleError",
     "Quantity",
     "__version__",
+    "estimate",
     "measure",
     "measured",
 ]
@@ -44,6 +46,7 @@ _HOME = {
     "Measurement": "negajoule.instrument",
     "NegajouleError": "negajoule.errors",
     "Quantity": "negajoule.units",
+    "estimate": "negajoule.instrument.hosted",
     "measure": "negajoule.instrument",
     "measured": "negajoule.instrument",
 }
