@@ -108,7 +108,7 @@ def post(url: str, **changes):
 
 
 def events(text: str) -> list:
-    lines = [line.removeprefix("data: ") for line in text.split("\n\n") if line]
+    lines = [line.removeprefix("data: ") for line in text.split("\n\n") if line and not line.startswith(":")]
     return [line if line == "[DONE]" else json.loads(line) for line in lines]
 
 
@@ -162,6 +162,13 @@ def test_usage_is_forced_on_counted_and_stripped_when_nobody_asked(served, upstr
     assert got[-1] == "[DONE]"
     row = served.ledger.latest(1)[0]
     assert (row.tokens_in, row.tokens_out, row.status) == (5, 2, "ok")
+
+
+def test_events_pass_byte_for_byte_comments_too(served, upstream):
+    odd = b'data:  {"choices":[ {"delta":{"content":"x"}} ], "future":1}\n\n'
+    upstream.stream = [b": ping\n\n", b"event: hint\n" + odd, *upstream.stream]
+    text = post(served.url, stream=True)
+    assert text.startswith(": ping\n\nevent: hint\n" + odd.decode())
 
 
 def test_usage_passes_when_the_client_asked_for_it(served):

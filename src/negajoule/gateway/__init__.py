@@ -5,6 +5,7 @@
 - ``backend``: what stands behind the server
 - ``local``: the embedded engine
 - ``upstream``: any OpenAI-compatible server
+- ``upstream_cost``: the estimate of what its model costs
 - ``accounts``: shares to footprints, rows and counters
 - ``metrics``: Prometheus
 - ``app``: routes, limits, errors
@@ -15,5 +16,14 @@ from negajoule.gateway.app import create_app
 from negajoule.gateway.local import EngineBackend
 from negajoule.gateway.metrics import Metrics
 from negajoule.gateway.upstream import UpstreamBackend
+from negajoule.gateway.upstream_cost import upstream_cost
 
-__all__ = ["Accounts", "EngineBackend", "Metrics", "Tokens", "UpstreamBackend", "create_app"]
+__all__ = [
+    "Accounts",
+    "EngineBackend",
+    "Metrics",
+    "Tokens",
+    "UpstreamBackend",
+    "create_app",
+    "upstream_cost",
+]

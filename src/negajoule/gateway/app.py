@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 from starlette.applications import Starlette
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route
 
 from negajoule._version import __version__
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
     from starlette.routing import BaseRoute
+    from starlette.types import Receive, Scope, Send
 
     from negajoule.gateway.accounts import Accounts
     from negajoule.gateway.backend import Backend, Exchange
@@ -109,18 +110,20 @@ class _Gateway:
     async def _call(self, task: Task, request: Request) -> Response:
         call = parse_call(task, await self._body(request))
         exchange = await self.backend.open(call)
-        if not call.stream:
-            answer = await _unless_gone(request, exchange)
-            return _json(answer, headers=self._headers(exchange))
-        events = exchange.events()
+        watch = asyncio.create_task(_cancel_when_gone(request, exchange))
         try:
+            if not call.stream:
+                answer = await exchange.plain()
+                watch.cancel()
+                return _json(answer, headers=self._headers(exchange))
+            events = exchange.events()
             first = await anext(events)
-        except asyncio.CancelledError:
-            await exchange.cancel()
+        except BaseException as error:
+            watch.cancel()
+            if isinstance(error, asyncio.CancelledError):
+                await exchange.cancel()
             raise
-        return StreamingResponse(
-            _stream(first, events, exchange), media_type="text/event-stream", headers=self._headers(exchange)
-        )
+        return _EventStream(first, events, exchange, watch, self._headers(exchange))
 
     async def _body(self, request: Request) -> bytes:
         body = bytearray()
@@ -160,43 +163,50 @@ class _Gateway:
             self.accounts.book_idle(self.splitter.take_idle(), since_s=since_s)
 
 
-async def _unless_gone(request: Request, exchange: Exchange) -> dict[str, Any]:
-    """Await the answer, but stop the work when the client hangs up."""
-    answer = asyncio.ensure_future(exchange.plain())
-    gone = asyncio.ensure_future(_disconnect(request))
-    try:
-        await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not answer.done():
-            await exchange.cancel()
-        return await answer
-    except asyncio.CancelledError:
-        await exchange.cancel()
-        raise
-    finally:
-        gone.cancel()
-        with suppress(asyncio.CancelledError):
-            await gone
-
-
-async def _disconnect(request: Request) -> None:
+async def _cancel_when_gone(request: Request, exchange: Exchange) -> None:
+    """Stop the work when the client hangs up."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
+    await exchange.cancel()
 
 
-async def _stream(first: bytes, events: AsyncIterator[bytes], exchange: Exchange) -> AsyncIterator[bytes]:
-    """Pass events on; an error in their midst ends the stream with an error event and without an end mark."""
-    done = False
-    try:
-        yield first
-        async for piece in events:
-            yield piece
-        done = True
-    except NegajouleError as error:
-        done = True
-        yield event(error_body(error))
-    finally:
-        if not done:
-            await exchange.cancel()
+class _EventStream(Response):
+    """Passes events on; an error in their midst ends them with an error event and without an end mark."""
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self,
+        first: bytes,
+        events: AsyncIterator[bytes],
+        exchange: Exchange,
+        watch: asyncio.Task[None],
+        headers: dict[str, str],
+    ) -> None:
+        self.status_code = 200
+        self.background = None
+        self.init_headers(headers)
+        del self.headers["content-length"]
+        self._first, self._events, self._exchange, self._watch = first, events, exchange, watch
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        done = False
+        try:
+            await send(
+                {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+            )
+            await send({"type": "http.response.body", "body": self._first, "more_body": True})
+            async for piece in self._events:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            done = True
+            await send({"type": "http.response.body", "body": b""})
+        except NegajouleError as error:
+            done = True
+            await send({"type": "http.response.body", "body": event(error_body(error))})
+        finally:
+            self._watch.cancel()
+            if not done:
+                await self._exchange.cancel()
 
 
 def _json(data: object, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:

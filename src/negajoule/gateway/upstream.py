@@ -7,6 +7,7 @@ from here, so it is estimated, or said to be unknown.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,9 @@ __all__ = ["UpstreamBackend"]
 
 _PATHS = {"chat": "/chat/completions", "completion": "/completions"}
 _LEDGER_PATIENCE_S = 1.0
+
+_ENDS = re.compile(rb'"finish_reason"\s*:\s*"|"usage"\s*:\s*\{')
+"""Events that may be the last: they end a choice or hold the usage."""
 
 
 class UpstreamBackend:
@@ -160,6 +164,7 @@ class UpstreamExchange:
         self._call = call
         self._started_s = time.time()
         self._response: aiohttp.ClientResponse | None = None
+        self._held: bytes | None = None
         backend.splitter.begin(self.request_id)
 
     async def plain(self) -> dict[str, Any]:
@@ -184,29 +189,27 @@ class UpstreamExchange:
         return answer
 
     async def events(self) -> AsyncIterator[bytes]:
-        """The answer's events as they come; the last one before the end mark gets the footprint."""
+        """The answer's events as they come; the last one before the end mark gets the footprint.
+
+        What arrives together leaves together, byte for byte, but for the events that end the answer.
+        """
         try:
             self._response = await self._backend.post(_PATHS[self._call.task], self._streamed_body())
             cutter = EventCutter()
-            held: bytes | None = None
             async for piece in self._response.content.iter_any():
+                ready = bytearray()
                 for raw in cutter.feed(piece):
                     data = data_of(raw)
-                    if data is None:
-                        continue
-                    if data.strip() == b"[DONE]":
+                    if data is not None and data.strip() == b"[DONE]":
                         await self._book("ok")
-                        if held is not None:
-                            yield event(self._with_footprint(held))
-                        yield DONE
+                        ready += self._last_event()
+                        yield bytes(ready + DONE)
                         return
-                    if self._is_unasked_usage(data):
-                        continue
-                    if held is not None:
-                        yield event(held)
-                    held = data
-            if held is not None:
-                yield event(held)
+                    ready += self._passed(raw, data)
+                if ready:
+                    yield bytes(ready)
+            if self._held is not None:
+                yield event(self._held)
             raise EngineError("the upstream broke off before the end of its answer", code="E103")
         except EngineError:
             await self._book("failed")
@@ -226,15 +229,31 @@ class UpstreamExchange:
         body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
         return msgspec.json.encode(body)
 
-    def _is_unasked_usage(self, data: bytes) -> bool:
-        """Note usage wherever it stands; tell whether the event holds nothing else and wasn't asked for."""
-        if b'"usage"' not in data:
-            return False
+    def _passed(self, raw: bytes, data: bytes | None) -> bytes:
+        """What leaves when this event comes: itself as it is, or the one held back before it, or nothing.
+
+        An event that ends a choice or holds the usage is held back: it may be the last before the end mark.
+        """
+        if data is None or not _ENDS.search(data):
+            return self._release() + raw + b"\n\n"
         chunk = _decode(data)
-        if not isinstance(chunk, dict) or not isinstance(chunk.get("usage"), dict):
-            return False
-        self._count(chunk["usage"])
-        return not chunk.get("choices") and not self._call.include_usage
+        if isinstance(chunk, dict) and isinstance(chunk.get("usage"), dict):
+            self._count(chunk["usage"])
+            if not chunk.get("choices") and not self._call.include_usage:
+                return b""
+        released = self._release()
+        self._held = data
+        return released
+
+    def _release(self) -> bytes:
+        held, self._held = self._held, None
+        return b"" if held is None else event(held)
+
+    def _last_event(self) -> bytes:
+        chunk = _decode(self._held) if self._held is not None else None
+        if not isinstance(chunk, dict):
+            chunk = {"object": "chat.completion.chunk", "model": self._call.model, "choices": []}
+        return event(msgspec.json.encode({**chunk, "footprint": self._footprint()}))
 
     def _count(self, usage: object) -> None:
         if isinstance(usage, dict):
@@ -275,12 +294,6 @@ class UpstreamExchange:
             cost=self.cost,
         )
         await asyncio.wait([asyncio.wrap_future(written)], timeout=_LEDGER_PATIENCE_S)
-
-    def _with_footprint(self, data: bytes) -> bytes:
-        chunk = _decode(data)
-        if not isinstance(chunk, dict):
-            return data
-        return msgspec.json.encode({**chunk, "footprint": self._footprint()})
 
     def _footprint(self) -> dict[str, Any]:
         assert self.cost is not None, "a call that has ended has been booked"
