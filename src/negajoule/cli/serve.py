@@ -83,7 +83,14 @@ def _serve(
     import uvicorn
 
     from negajoule.dashboard import pages
-    from negajoule.gateway import Accounts, EngineBackend, Metrics, UpstreamBackend, create_app
+    from negajoule.gateway import (
+        Accounts,
+        EngineBackend,
+        Metrics,
+        UpstreamBackend,
+        create_app,
+        upstream_cost,
+    )
     from negajoule.instrument import find_here
     from negajoule.ledger import Ledger, LedgerWriter
     from negajoule.meter import Meter, RequestSplitter
@@ -99,7 +106,7 @@ def _serve(
                 upstream,
                 splitter,
                 accounts,
-                estimate=lambda model, tokens: None,
+                estimate=upstream_cost(upstream, here),
                 key=os.environ.get("NEGAJOULE_UPSTREAM_KEY"),
                 silence_s=settings["upstream_timeout_s"],
             )

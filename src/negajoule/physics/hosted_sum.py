@@ -7,7 +7,7 @@ that half-widths add as squares of logarithms (as in ``hosted``).
 
 from __future__ import annotations
 
-from math import exp, hypot, log
+from math import exp, hypot, inf, log
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from negajoule.errors import ConfigError
@@ -111,7 +111,7 @@ class HostedSum:
             ends = (min(low_j / joules, 1.0), max(high_j / joules, 1.0))
             causes.append(Contributor(name, *ends))
             times = (min(low_s / seconds, 1.0), max(high_s / seconds, 1.0))
-            spans = [hypot(span, log(end)) for span, end in zip(spans, (*ends, *times), strict=True)]
+            spans = [hypot(span, _span(end)) for span, end in zip(spans, (*ends, *times), strict=True)]
         self.include(found, causes, spans)
 
     def include(
@@ -180,10 +180,15 @@ class HostedSum:
         return cost.prefill_j + cost.decode_j, cost.accelerator_s
 
 
+def _span(factor: float) -> float:
+    """Half-width of a factor, as a logarithm; infinite if the end is zero."""
+    return abs(log(factor)) if factor > 0 else inf
+
+
 def _widened(quantity: _Q, down: float, up: float) -> _Q:
     """The quantity with a further cause of width; half-widths as logarithms."""
     value, low, high = quantity.value, quantity.low, quantity.high
-    if down:
+    if down and low > 0:
         low = value * exp(-hypot(log(value / low), down))
     if up:
         high = value * exp(hypot(log(high / value), up))
