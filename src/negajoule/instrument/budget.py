@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 import time
-from statistics import median
+import warnings
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import msgspec
 
-from negajoule.errors import ConfigError
+from negajoule.errors import ConfigError, LedgerError
+from negajoule.ledger import Ledger, default_path
 from negajoule.units import Carbon, Duration, Energy, Quantity, Water, total
 from negajoule.units.text import SCALES, number_text, range_text, value_text
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from negajoule.ledger import Activity, Ledger
+    from negajoule.ledger import Activity
     from negajoule.units import Footprint
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "Spent",
     "Standing",
     "expect",
+    "warning_alarm",
 ]
 
 NEAR = 0.8
@@ -282,6 +284,25 @@ class BudgetAlarm:
             self._told.add(standing.state)
 
 
+def warning_alarm(budget: Budget) -> BudgetAlarm:
+    """An alarm that warns, for use inside programs; a ledger that can't be read makes the budget unknown.
+
+    Args:
+        budget: what is allowed.
+    """
+    spent = NOTHING_SPENT
+    if budget.project is not None and default_path().exists():
+        try:
+            with Ledger(read_only=True) as ledger:
+                spent = budget.spent(ledger)
+        except LedgerError as error:
+            warnings.warn(f"budget: {error}", BudgetWarning, stacklevel=4)
+            spent = Spent(None, 1, 1)
+    return BudgetAlarm(
+        budget, spent, lambda text: warnings.warn(f"budget: {text}", BudgetWarning, stacklevel=5)
+    )
+
+
 class Expectation(NamedTuple):
     """What work of this name used before.
 
@@ -310,6 +331,8 @@ def expect(budget: Budget, earlier: Sequence[Activity], *, host: str) -> Expecta
     known = [quantity for quantity in found if quantity is not None]
     if not known:
         return None
+    from statistics import median  # slow to import, and seldom needed
+
     middle = median(quantity.value for quantity in known)
     low, high = min(quantity.low for quantity in known), max(quantity.high for quantity in known)
     return Expectation(type(budget.limit)(middle, low, high, "inferred"), len(known))

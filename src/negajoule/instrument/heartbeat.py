@@ -2,7 +2,7 @@
 
 The thread starts with the first measurement and ends when it finds none running. It wakes every
 ``PERIOD_S``, and passes over measurements younger than ``YOUNGEST_S``: they are not worth a file. Together
-the two are shorter than a heartbeat of the journal, the most that a kill may cost.
+the two are shorter than a heartbeat of the journal (10 s), the most that a kill may cost.
 """
 
 from __future__ import annotations
@@ -13,12 +13,10 @@ import time
 from contextlib import suppress
 from typing import Protocol
 
-from negajoule.meter.journal import HEARTBEAT_S
-
 __all__ = ["HEARTBEAT", "Heartbeat", "Lasting"]
 
-PERIOD_S = 0.7 * HEARTBEAT_S
-YOUNGEST_S = 0.2 * HEARTBEAT_S
+PERIOD_S = 7.0
+YOUNGEST_S = 2.0
 
 
 class Lasting(Protocol):

@@ -5,11 +5,10 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from negajoule.config import Settings
+from negajoule.config import Settings, home
 from negajoule.errors import CatalogError, LedgerError, UnitError
 from negajoule.instrument.here import find_here
 from negajoule.ledger import Activity
-from negajoule.meter.journal import journal_folder, unfinished
 
 if TYPE_CHECKING:
     from negajoule.instrument.here import Here
@@ -35,9 +34,11 @@ def book_interrupted(ledger: Ledger, here: Here) -> list[Activity]:
     Raises:
         LedgerError: (L101) if the journals can't be read or the ledger not be written.
     """
-    folder = journal_folder()
+    folder = home() / "journal"
     if not folder.is_dir():
         return []
+    from negajoule.meter.journal import unfinished  # only needed where journals are
+
     try:
         # Whether a run on another machine lives can't be told from here.
         entries = [

@@ -11,20 +11,18 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from negajoule.errors import MeterError, NegajouleError
-from negajoule.instrument.budget import NOTHING_SPENT, Budget, BudgetAlarm, BudgetWarning, Spent
 from negajoule.instrument.heartbeat import HEARTBEAT
 from negajoule.instrument.here import Here, find_here
 from negajoule.instrument.interrupted import book_interrupted, done_with
-from negajoule.ledger import Activity, Ledger, Stage, default_path, new_id
+from negajoule.ledger import Activity, Ledger, Stage, new_id
 from negajoule.meter import Meter
-from negajoule.meter.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from negajoule.instrument.budget import Standing
-    from negajoule.meter import Snapshot, Window
+    from negajoule.instrument.budget import Budget, BudgetAlarm, Standing
+    from negajoule.meter import Journal, Snapshot, Window
     from negajoule.units import Footprint
 
 __all__ = ["Measurement", "measure", "measured"]
@@ -85,7 +83,7 @@ class Measurement:
         self.label = label
         self.stage = stage
         self.record = record
-        self.budget = Budget.parse(budget) if isinstance(budget, str) else budget
+        self.budget = _budget(budget)
         """What it may use, if anybody said."""
         self.standing: Standing | None = None
         """How the budget stands; ``None`` without one, or before the end."""
@@ -109,7 +107,9 @@ class Measurement:
             raise MeterError(f"measurement {self.label!r} has been started before", code="M104")
         meter, _ = _SHARED.get()
         if self.budget is not None:
-            self._alarm = BudgetAlarm(self.budget, self._spent(self.budget), _warn)
+            from negajoule.instrument.budget import warning_alarm  # only work with a budget needs it
+
+            self._alarm = warning_alarm(self.budget)
         self._pid = os.getpid()
         self._started_s = time.time()
         self._first = meter.read()
@@ -145,6 +145,8 @@ class Measurement:
                 return
             meter, here = _SHARED.get()
             if self.record and self._journal is None:
+                from negajoule.meter.journal import Journal  # only work that lasts needs it
+
                 self._journal = Journal(
                     meter,
                     run=self.id,
@@ -158,7 +160,7 @@ class Measurement:
             if self._alarm is not None:
                 footprint = here.cost_of(meter.between(self._first, meter.read()))
                 # Where warnings are errors this one is raised at the end, in the program's own thread.
-                with suppress(BudgetWarning):
+                with suppress(UserWarning):
                     self._alarm.tell(self._alarm.standing(footprint))
 
     def __enter__(self) -> Measurement:
@@ -204,17 +206,6 @@ class Measurement:
         state = None if self.standing is None else self.standing.state
         return None if state in (None, "unknown") else state == "over"
 
-    @staticmethod
-    def _spent(budget: Budget) -> Spent:
-        if budget.project is None or not default_path().exists():
-            return NOTHING_SPENT
-        try:
-            with Ledger(read_only=True) as ledger:
-                return budget.spent(ledger)
-        except NegajouleError as error:
-            warnings.warn(f"budget: {error}", BudgetWarning, stacklevel=5)
-            return Spent(None, 1, 1)
-
     def _done(self) -> Window:
         if self._window is None:
             raise MeterError(f"measurement {self.label!r} hasn't ended yet", code="M104")
@@ -245,8 +236,12 @@ class Measurement:
             warnings.warn(f"not recorded: {error}", RuntimeWarning, stacklevel=4)
 
 
-def _warn(text: str) -> None:
-    warnings.warn(f"budget: {text}", BudgetWarning, stacklevel=5)
+def _budget(given: Budget | str | None) -> Budget | None:
+    if not isinstance(given, str):
+        return given
+    from negajoule.instrument.budget import Budget  # only work with a budget needs it
+
+    return Budget.parse(given)
 
 
 def measure(
@@ -286,7 +281,7 @@ def measured(
     Raises:
         ConfigError: (C101) if the budget isn't one.
     """
-    allowed = Budget.parse(budget) if isinstance(budget, str) else budget
+    allowed = _budget(budget)
 
     def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
         name = label if label is not None else function.__qualname__
