@@ -31,9 +31,8 @@ def amd_capability() -> Capability:
     """What AMD SMI can do on a machine with AMD's compute driver, and the line that would let it."""
     try:
         probe = AmdProbe()
-    except ExtraMissingError:
-        fix = "pip install /opt/rocm/share/amd_smi   # the binding must fit the driver's version"
-        return Capability("amdsmi", "unreadable", "an AMD driver, but no binding", fix)
+    except ExtraMissingError as error:
+        return Capability("amdsmi", "unreadable", "an AMD driver, but no binding", error.fix)
     except Exception as error:
         fix = "sudo usermod -aG render,video $USER"
         return Capability("amdsmi", "unreadable", f"AMD SMI can't start: {error}", fix)
@@ -63,7 +62,7 @@ class AmdProbe:
         clock: Callable[[], float] = time.monotonic,
         binding: Any = None,  # noqa: ANN401 (an untyped module)
     ) -> None:
-        self._smi = binding or require("amdsmi", extra="gpu", purpose="read AMD GPUs")
+        self._smi = binding or _binding()
         self._clock = clock
         self.heartbeat_s: float | None = PERIOD_S
         self._smi.amdsmi_init()
@@ -92,6 +91,15 @@ class AmdProbe:
     def close(self) -> None:
         """Shut the library down."""
         self._smi.amdsmi_shut_down()
+
+
+def _binding() -> Any:  # noqa: ANN401
+    """The module that came with the driver: it must fit its version, so no extra of ours installs it."""
+    try:
+        return require("amdsmi", extra="gpu", purpose="read AMD GPUs")
+    except ExtraMissingError as error:
+        error.fix = "pip install /opt/rocm/share/amd_smi"
+        raise
 
 
 class _Gpu:

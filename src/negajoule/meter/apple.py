@@ -57,9 +57,8 @@ def apple_capability() -> Capability:
     """What can be read of an Apple chip, and the line that would let it."""
     try:
         AppleProbe()
-    except ExtraMissingError:
-        fix = "pip install zeus-apple-silicon"
-        return Capability("apple", "unreadable", "energy counters, but no binding", fix)
+    except ExtraMissingError as error:
+        return Capability("apple", "unreadable", "energy counters, but no binding", error.fix)
     except Exception as error:
         return Capability("apple", "unreadable", f"IOReport can't be read: {error}", "sudo powermetrics -n 1")
     return Capability("apple", "ready", "processor, memory, GPU and neural engine")
@@ -85,7 +84,7 @@ class AppleProbe:
         clock: Callable[[], float] = time.monotonic,
         binding: Any = None,  # noqa: ANN401 (an untyped module)
     ) -> None:
-        module = binding or require("zeus_apple_silicon", extra="gpu", purpose="read Apple chips")
+        module = binding or _binding()
         self._monitor = module.AppleEnergyMonitor()
         self._clock = clock
         self._metrics: Any = self._asked()
@@ -124,6 +123,15 @@ class AppleProbe:
         counts = [getattr(self._metrics, field, None) for field in fields]
         known = [count for count in counts if count is not None]
         return sum(known) / 1e3 if known else None
+
+
+def _binding() -> Any:  # noqa: ANN401
+    """A module for macOS alone, which no extra of ours can therefore install."""
+    try:
+        return require("zeus_apple_silicon", extra="gpu", purpose="read Apple chips")
+    except ExtraMissingError as error:
+        error.fix = "pip install zeus-apple-silicon"
+        raise
 
 
 def powermetrics_probe(
