@@ -57,7 +57,7 @@ SETTINGS: dict[str, Setting] = {
             "catalog, or comma-separated, tried in this order: electricitymaps, uk, watttime, FILE.csv",
         ),
         Setting(
-            "grid_region", str, None, "your region's name at the grid source, e.g. CAISO_NORTH for watttime"
+            "grid_region", str, None, "your region's name at a grid source: watttime=CAISO_NORTH"
         ),
         Setting("grid_timeout_s", float, 5.0, "longest wait for an answer of a grid source, in seconds"),
         Setting("cloud_metadata", bool, False, "may the place be read from the cloud's own metadata server"),

@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Tell what can be measured here, how well, and how to improve it.",
     ),
     "explain": ("negajoule.cli.explain:explain", "Explain a catalogue key or an error code."),
+    "grid": ("negajoule.cli.grid:grid", "Tell the carbon intensity that is used here now, and who says so."),
     "play": ("negajoule.cli.play:play", "Send prompts to a server and show what each one cost."),
     "report": ("negajoule.cli.report:report", "Totals from the ledger."),
     "run": ("negajoule.cli.run:run", "Measure any command, its children included."),
