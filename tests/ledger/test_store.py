@@ -261,3 +261,21 @@ class TestReadersAndWriters:
             for _ in range(5):
                 assert first.append([activity()]) == second.append([activity()]) == 1
             assert first.count() == second.count() == 10
+
+    def test_those_who_open_it_at_one_moment_make_one_ledger(self, tmp_path):
+        written: list[int] = []
+        for attempt in range(10):
+            path = tmp_path / str(attempt) / "ledger.sqlite"
+            together = threading.Barrier(8)
+
+            def join(path=path, together=together) -> None:
+                together.wait()
+                with Ledger(path) as ledger:
+                    written.append(ledger.append([activity()]))
+
+            threads = [threading.Thread(target=join) for _ in range(8)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        assert written == [1] * 80

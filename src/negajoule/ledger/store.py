@@ -7,6 +7,7 @@ activity twice is counted once, so a merge or a retry needs no thought.
 from __future__ import annotations
 
 import sqlite3
+import time
 from shlex import quote
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,6 +30,12 @@ _INSERT = (
     f"INSERT INTO activity ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))}) "
     "ON CONFLICT (id) DO NOTHING"
 )
+_IDENTITY = (
+    "SELECT (SELECT application_id FROM pragma_application_id), "
+    "(SELECT user_version FROM pragma_user_version), "
+    "(SELECT count(*) FROM sqlite_master WHERE type = 'table')"
+)
+_BUSY_S = 10.0  # how long to wait for another process that writes
 # Names in a damaged file may be no text, which the sqlite3 module stumbles over.
 _FAILURES = (sqlite3.Error, UnicodeDecodeError)
 # Our statements are sound, so SQLite's general error means that the file's tables aren't ours.
@@ -93,7 +100,7 @@ class Ledger:
             uri = f"{self.path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
             # The writer's thread appends and others read; sqlite3 itself serialises them.
             self._db = sqlite3.connect(
-                uri, uri=True, timeout=10.0, isolation_level=None, check_same_thread=False
+                uri, uri=True, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
             )
         except (OSError, *_FAILURES) as error:
             raise self._refusal(error) from None
@@ -102,7 +109,7 @@ class Ledger:
             self._db.row_factory = sqlite3.Row
             self._check_identity()
             if not read_only:
-                self._db.execute("PRAGMA journal_mode = WAL")
+                self._use_write_ahead_log()
                 self._db.execute("PRAGMA synchronous = NORMAL")
                 self._migrate()
         except _FAILURES as error:
@@ -242,14 +249,8 @@ class Ledger:
             raise self._refusal(error) from None
 
     def _check_identity(self) -> None:
-        application, version, tables = (
-            int(self._db.execute(sql).fetchone()[0])
-            for sql in (
-                "PRAGMA application_id",
-                "PRAGMA user_version",
-                "SELECT count(*) FROM sqlite_master WHERE type = 'table'",
-            )
-        )
+        # One statement, so that a process that makes the ledger at this moment is seen wholly or not at all.
+        application, version, tables = self._db.execute(_IDENTITY).fetchone()
         if application != APPLICATION_ID and (application or tables):
             raise self._corrupt("it belongs to another program")
         if application == APPLICATION_ID and (version < 1 or not tables):
@@ -262,6 +263,18 @@ class Ledger:
             )
         if self.read_only and not application:
             raise LedgerError(f"the ledger at {self.path} is empty", fix="measure something first")
+
+    def _use_write_ahead_log(self) -> None:
+        """Switch to WAL; SQLite doesn't wait by itself for a process that switches at the same moment."""
+        deadline_s = time.monotonic() + _BUSY_S
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline_s:
+                    raise
+            time.sleep(0.01)
 
     def _migrate(self) -> None:
         if self._version() == MIGRATIONS[-1][0]:
