@@ -65,6 +65,7 @@ SETTINGS: dict[str, Setting] = {
         Setting("port", int, 8321, "port the server listens on"),
         Setting("slots", int, 8, "requests the embedded engine works on at once"),
         Setting("max_body_bytes", int, 8_388_608, "largest request body the server reads"),
+        Setting("accounts", str, None, "where budgets are kept: postgresql://... for many hosts, else a file here"),
         Setting("upstream_timeout_s", float, 600.0, "longest silence of an upstream server, in seconds"),
     )
 }

@@ -61,6 +61,7 @@ CODES: dict[str, str] = {
     "L101": "The ledger can't be opened or written.",
     "L102": "The ledger file is corrupt or isn't a negajoule ledger.",
     "L103": "The ledger was written by a newer version of negajoule.",
+    "L104": "A budget doesn't exist, or exists already.",
     "R101": "The request's body isn't valid JSON.",
     "R102": "A field of the request is missing or has the wrong type.",
     "R103": "The model isn't served here.",
@@ -68,6 +69,8 @@ CODES: dict[str, str] = {
     "R105": "The request's body is too large.",
     "R106": "No such page or method.",
     "R107": "The server is at its limit or shutting down; try again.",
+    "R108": "A budget is used up, or too small for the request.",
+    "R109": "A budget counts what isn't known of this request, so it can't be kept.",
     "X101": "An optional part isn't installed.",
 }
 
@@ -180,6 +183,7 @@ class RequestError(NegajouleError):
     Attributes:
         status: the HTTP status of the answer.
         param: the field at fault, if one is.
+        retry_after_s: when the same request may succeed [s from now]; ``None`` if that isn't known.
     """
 
     default_code = "R102"
@@ -192,10 +196,12 @@ class RequestError(NegajouleError):
         status: int = 400,
         param: str | None = None,
         fix: str = "",
+        retry_after_s: float | None = None,
     ) -> None:
         super().__init__(message, code=code, fix=fix)
         self.status = status
         self.param = param
+        self.retry_after_s = retry_after_s
 
 
 class ExtraMissingError(NegajouleError, ImportError):
