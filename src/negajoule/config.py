@@ -56,16 +56,16 @@ SETTINGS: dict[str, Setting] = {
             "catalog",
             "catalog, or comma-separated, tried in this order: electricitymaps, uk, watttime, FILE.csv",
         ),
-        Setting(
-            "grid_region", str, None, "your region's name at a grid source: watttime=CAISO_NORTH"
-        ),
+        Setting("grid_region", str, None, "your region's name at a grid source: watttime=CAISO_NORTH"),
         Setting("grid_timeout_s", float, 5.0, "longest wait for an answer of a grid source, in seconds"),
         Setting("cloud_metadata", bool, False, "may the place be read from the cloud's own metadata server"),
         Setting("host", str, "127.0.0.1", "address the server listens on"),
         Setting("port", int, 8321, "port the server listens on"),
         Setting("slots", int, 8, "requests the embedded engine works on at once"),
         Setting("max_body_bytes", int, 8_388_608, "largest request body the server reads"),
-        Setting("accounts", str, None, "where budgets are kept: postgresql://... for many hosts, else a file here"),
+        Setting(
+            "accounts", str, None, "where budgets are kept: postgresql://... for many hosts, else a file here"
+        ),
         Setting("upstream_timeout_s", float, 600.0, "longest silence of an upstream server, in seconds"),
     )
 }
