@@ -15,12 +15,13 @@ from negajoule.physics.factors import Factors, factors_for
 from negajoule.physics.footprint import footprint
 from negajoule.physics.hosted import Contributor, HostedEstimate, estimate
 from negajoule.physics.hosted_footprint import HostedFootprint, hosted_footprint
-from negajoule.physics.hosted_sum import Doubt, HostedSum, Lengths
+from negajoule.physics.hosted_sum import Doubt, EstimateSum, HostedSum, Lengths
 from negajoule.physics.model_size import ModelSize, find_model
 
 __all__ = [
     "Contributor",
     "Doubt",
+    "EstimateSum",
     "Factors",
     "HostedEstimate",
     "HostedFootprint",

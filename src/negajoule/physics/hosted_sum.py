@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from negajoule.units import Factor
 
-__all__ = ["Doubt", "HostedSum", "Lengths"]
+__all__ = ["Doubt", "EstimateSum", "HostedSum", "Lengths"]
 
 _Q = TypeVar("_Q", Energy, Duration)
 _KNOWLEDGE = (
@@ -64,23 +64,10 @@ class Doubt(NamedTuple):
     high: Lengths
 
 
-class HostedSum:
-    """Adds requests up.
+class EstimateSum:
+    """Adds estimates up, of one model or of several."""
 
-    Args:
-        model: the model's name; ``None`` if its parameters are given.
-        knowledge: what else is known, as for ``hosted.estimate``.
-
-    Raises:
-        CatalogError: (F101) if the model isn't known.
-        ConfigError: (C101) if a number is out of place.
-    """
-
-    def __init__(self, model: str | None, **knowledge: Any) -> None:  # noqa: ANN401 (passed on)
-        options = {"replicas": 1, **knowledge}
-        self._likely = setting_of(model, *(options.get(name) for name in _KNOWLEDGE)).likely
-        self._model = model
-        self._knowledge = knowledge
+    def __init__(self) -> None:
         self._sums: tuple[Energy, Energy, Duration, Duration] | None = None
         self._prefill_j = 0.0
         self._causes: dict[str, list[float]] = {}
@@ -88,36 +75,14 @@ class HostedSum:
         self._notes: dict[str, None] = {}
         self._known = True
         self._name = ""
-        self.requests = 0
-
-    def add(self, lengths: Lengths, doubts: Sequence[Doubt] = ()) -> None:
-        """Add a request.
-
-        Args:
-            lengths: its tokens, as likely.
-            doubts: what isn't known of them.
-
-        Raises:
-            ConfigError: (C101) if a length is negative, not finite, or nothing was computed.
-        """
-        found = estimate(
-            self._model, lengths.prompt, lengths.answer, cached_tokens=lengths.cached, **self._knowledge
-        )
-        joules, seconds = found.energy.value, found.accelerator_time.value
-        causes, spans = [], [0.0, 0.0, 0.0, 0.0]
-        for name, low, high in doubts:
-            low_j, low_s = self._cost(low)
-            high_j, high_s = self._cost(high)
-            ends = (min(low_j / joules, 1.0), max(high_j / joules, 1.0))
-            causes.append(Contributor(name, *ends))
-            times = (min(low_s / seconds, 1.0), max(high_s / seconds, 1.0))
-            spans = [hypot(span, _span(end)) for span, end in zip(spans, (*ends, *times), strict=True)]
-        self.include(found, causes, spans)
 
     def include(
-        self, found: HostedEstimate, causes: Sequence[Contributor] = (), spans: Sequence[float] = (0, 0, 0, 0)
+        self,
+        found: HostedEstimate,
+        causes: Sequence[Contributor] = (),
+        spans: Sequence[float] = (0.0, 0.0, 0.0, 0.0),
     ) -> None:
-        """Add what has been estimated, of this model or another.
+        """Add an estimate.
 
         Args:
             found: the estimate.
@@ -147,10 +112,9 @@ class HostedSum:
         self._notes |= dict.fromkeys(found.notes)
         self._known = self._known and found.known
         self._name = found.model if self._name in ("", found.model) else "several models"
-        self.requests += 1
 
     def result(self) -> HostedEstimate:
-        """All requests as one estimate.
+        """All of them as one estimate.
 
         Raises:
             ConfigError: (C101) if there were none.
@@ -174,6 +138,50 @@ class HostedSum:
             self._known,
             tuple(self._notes),
         )
+
+
+class HostedSum(EstimateSum):
+    """Adds requests to one model up.
+
+    Args:
+        model: the model's name; ``None`` if its parameters are given.
+        knowledge: what else is known, as for ``hosted.estimate``.
+
+    Raises:
+        CatalogError: (F101) if the model isn't known.
+        ConfigError: (C101) if a number is out of place.
+    """
+
+    def __init__(self, model: str | None, **knowledge: Any) -> None:  # noqa: ANN401 (passed on)
+        super().__init__()
+        options = {"replicas": 1, **knowledge}
+        self._likely = setting_of(model, *(options.get(name) for name in _KNOWLEDGE)).likely
+        self._model = model
+        self._knowledge = knowledge
+
+    def add(self, lengths: Lengths, doubts: Sequence[Doubt] = ()) -> None:
+        """Add a request.
+
+        Args:
+            lengths: its tokens, as likely.
+            doubts: what isn't known of them.
+
+        Raises:
+            ConfigError: (C101) if a length is negative, not finite, or nothing was computed.
+        """
+        found = estimate(
+            self._model, lengths.prompt, lengths.answer, cached_tokens=lengths.cached, **self._knowledge
+        )
+        joules, seconds = found.energy.value, found.accelerator_time.value
+        causes, spans = [], [0.0, 0.0, 0.0, 0.0]
+        for name, low, high in doubts:
+            low_j, low_s = self._cost(low)
+            high_j, high_s = self._cost(high)
+            ends = (min(low_j / joules, 1.0), max(high_j / joules, 1.0))
+            causes.append(Contributor(name, *ends))
+            times = (min(low_s / seconds, 1.0), max(high_s / seconds, 1.0))
+            spans = [hypot(span, _span(end)) for span, end in zip(spans, (*ends, *times), strict=True)]
+        self.include(found, causes, spans)
 
     def _cost(self, lengths: Lengths) -> tuple[float, float]:
         cost = request_cost(self._likely, *lengths)
