@@ -17,8 +17,7 @@ switched off, and the zone of the answer is checked.
 from __future__ import annotations
 
 import time
-from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -26,7 +25,7 @@ import msgspec
 from negajoule.catalog import zones
 from negajoule.errors import GridError
 from negajoule.grid.fetch import decoded, fetch_url
-from negajoule.grid.signal import Signal, Slot, orderly, plausible, utc_text
+from negajoule.grid.signal import Signal, Slot, moment_s, orderly, plausible, utc_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +41,7 @@ _RANGE_S = 240 * _HOUR_S
 
 
 class _Point(msgspec.Struct, rename="camel"):
-    at: Annotated[datetime, msgspec.Meta(tz=True)] = msgspec.field(name="datetime")
+    at: str = msgspec.field(name="datetime")
     carbon_intensity: float | None = None
     is_estimated: bool = False
     emission_factor_type: str = "lifecycle"
@@ -112,7 +111,7 @@ class ElectricityMaps:
             if point.emission_factor_type != "lifecycle":
                 raise GridError(f"{self.name} answered with other than life-cycle emissions", code="G102")
             if point.carbon_intensity is not None:
-                at_s = point.at.timestamp()
+                at_s = moment_s(point.at, source=self.name)
                 grams = plausible(point.carbon_intensity, "life cycle", source=self.name)
                 slots.append(Slot(at_s, at_s + _HOUR_S, grams, point.is_estimated))
         return Signal(

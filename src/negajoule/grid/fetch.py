@@ -129,7 +129,8 @@ def _ask(request: Request, host: str, deadline_s: float) -> Answer | GridError:
     from http.client import HTTPException
     from urllib.error import HTTPError
 
-    left_s = max(0.001, deadline_s - time.monotonic())
+    # Longer than the deadline, which the caller keeps: it only frees the thread that was left behind.
+    left_s = max(0.0, deadline_s - time.monotonic()) + 0.5
     try:
         try:
             with _opener(host).open(request, timeout=left_s) as response:
@@ -155,6 +156,8 @@ def _read(response: HTTPResponse | HTTPError, deadline_s: float, host: str) -> A
             return GridError(f"{host} sends too slowly")
         pieces.append(piece)
     headers = {name.lower(): value for name, value in response.headers.items()}
+    if headers.get("content-length", str(size)) != str(size):
+        return GridError(f"{host} broke off within its answer")
     return Answer(response.status or 0, headers, b"".join(pieces))
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 from negajoule.catalog import zones
 from negajoule.errors import CatalogError, GridError
 from negajoule.extras import require
-from negajoule.grid.signal import Signal, Slot, orderly, plausible
+from negajoule.grid.signal import Signal, Slot, moment_s, orderly, plausible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -130,12 +130,9 @@ class SeriesFile:
 
     def _seconds(self, line: int, at: object) -> float:
         try:
-            moment = at if isinstance(at, datetime) else datetime.fromisoformat(str(at).strip())
-        except ValueError:
-            self._refuse(line, f"{at!r} isn't an ISO 8601 time")
-        if moment.tzinfo is None:
-            self._refuse(line, f"{at} names no time zone; write 2026-01-31T12:00Z")
-        return moment.timestamp()
+            return moment_s(at.isoformat() if isinstance(at, datetime) else str(at), source=self.name)
+        except GridError as error:
+            self._refuse(line, error.message)
 
     def _check_columns(self, names: object) -> None:
         found = list(names) if isinstance(names, list | tuple) else []

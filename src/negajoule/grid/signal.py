@@ -21,12 +21,14 @@ __all__ = [
     "Scope",
     "Signal",
     "Slot",
+    "moment_s",
     "orderly",
     "plausible",
     "utc_text",
 ]
 
 J_PER_KWH = 3.6e6
+_FIRST_YEAR, _LAST_YEAR = 1990, 2100
 
 Kind = Literal["average", "marginal", "forecast"]
 """``average``: the mix of the place, location-based. ``marginal``: what one more kilowatt-hour causes, never
@@ -130,6 +132,27 @@ def orderly(slots: Iterable[Slot], *, source: str) -> tuple[Slot, ...]:
         if after.start_s < before.end_s:
             raise GridError(f"{source} gave two intensities for one moment", code="G102")
     return tuple(ordered)
+
+
+def moment_s(text: str, *, source: str) -> float:
+    """UTC seconds since 1970 of an ISO 8601 time that says its zone; some sources leave out its seconds.
+
+    Raises:
+        GridError: (G102) if it isn't one.
+    """
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise GridError(f"{source} gave {text[:40]!r}, which isn't an ISO 8601 time", code="G102") from None
+    if moment.tzinfo is None:
+        raise GridError(
+            f"{source} gave the time {text.strip()}, which names no time zone",
+            code="G102",
+            fix="write 2026-01-31T12:00Z",
+        )
+    if not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
+        raise GridError(f"{source} gave a time in the year {moment.year}", code="G102")
+    return moment.timestamp()
 
 
 def utc_text(at_s: float) -> str:

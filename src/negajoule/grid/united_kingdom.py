@@ -11,14 +11,13 @@ forecasts only, inside one object under ``data``.
 from __future__ import annotations
 
 import time
-from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from negajoule.errors import GridError
 from negajoule.grid.fetch import decoded, fetch_url
-from negajoule.grid.signal import Signal, Slot, orderly, plausible, utc_text
+from negajoule.grid.signal import Signal, Slot, moment_s, orderly, plausible, utc_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,8 +38,8 @@ class _Intensity(msgspec.Struct):
 
 
 class _Period(msgspec.Struct):
-    start: Annotated[datetime, msgspec.Meta(tz=True)] = msgspec.field(name="from")
-    end: Annotated[datetime, msgspec.Meta(tz=True)] = msgspec.field(name="to")
+    start: str = msgspec.field(name="from")
+    end: str = msgspec.field(name="to")
     intensity: _Intensity
 
 
@@ -140,4 +139,6 @@ class UnitedKingdom:
         if grams is None:
             return None
         grams = plausible(grams, "direct", source=self.name)
-        return Slot(period.start.timestamp(), period.end.timestamp(), grams, estimated)
+        return Slot(
+            moment_s(period.start, source=self.name), moment_s(period.end, source=self.name), grams, estimated
+        )

@@ -11,7 +11,6 @@ own way (``CAISO_NORTH``), so the setting ``grid_region`` is needed.
 from __future__ import annotations
 
 import time
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 from urllib.parse import urlencode
 
@@ -19,7 +18,7 @@ import msgspec
 
 from negajoule.errors import GridError
 from negajoule.grid.fetch import decoded, fetch_url
-from negajoule.grid.signal import Signal, Slot, orderly, plausible, utc_text
+from negajoule.grid.signal import Signal, Slot, moment_s, orderly, plausible, utc_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +36,7 @@ _CHUNK_S = 30 * 86_400.0
 
 
 class _Point(msgspec.Struct):
-    point_time: Annotated[datetime, msgspec.Meta(tz=True)]
+    point_time: str
     value: float
 
 
@@ -132,7 +131,7 @@ class WattTime:
             )
         slots = []
         for point in found.data:
-            at_s = point.point_time.timestamp()
+            at_s = moment_s(point.point_time, source=self.name)
             grams = point.value * _G_PER_LB / _KWH_PER_MWH
             grams = plausible(grams, "direct", source=self.name)
             slots.append(Slot(at_s, at_s + found.meta.data_point_period_seconds, grams))
