@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
     from negajoule.errors import NegajouleError
     from negajoule.instrument import Budget, BudgetWarning, Measurement, measure, measured
+    from negajoule.instrument.clients import instrument_clients
     from negajoule.instrument.hosted import estimate
+    from negajoule.instrument.labels import label
     from negajoule.units import Footprint, Quantity
 
 __all__ = [
@@ -35,6 +37,8 @@ __all__ = [
     "Quantity",
     "__version__",
     "estimate",
+    "instrument_clients",
+    "label",
     "measure",
     "measured",
 ]
@@ -47,6 +51,8 @@ _HOME = {
     "NegajouleError": "negajoule.errors",
     "Quantity": "negajoule.units",
     "estimate": "negajoule.instrument.hosted",
+    "instrument_clients": "negajoule.instrument.clients",
+    "label": "negajoule.instrument.labels",
     "measure": "negajoule.instrument",
     "measured": "negajoule.instrument",
 }

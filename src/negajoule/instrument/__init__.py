@@ -4,7 +4,15 @@
 - ``heartbeat``: one thread that looks after measurements which last
 - ``here``: this machine at this place, which turns a share of it into a footprint
 - ``interrupted``: what was killed, booked from its journal
+- ``labels``: the name of the work that requests are made for
 - ``measurement``: ``with measure("label")`` and the decorator ``measured``
+- ``hosted``, ``provider``: the estimate for models that run elsewhere, and who serves them
+- ``clients``: the ``openai``, ``anthropic`` and ``google-genai`` clients, followed
+- ``callbacks``: training with Hugging Face or Lightning, measured
+- ``pytest_plugin``: ``pytest --footprint``
+- ``telemetry``: Prometheus and OpenTelemetry out
+
+Its names are looked up when first used, so that a part can be had without the others.
 """
 
 from __future__ import annotations
@@ -12,20 +20,26 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from negajoule.instrument.here import Here, find_here
-from negajoule.instrument.measurement import Measurement, measure, measured
-
 if TYPE_CHECKING:
     from negajoule.instrument.budget import Budget, BudgetWarning
+    from negajoule.instrument.here import Here, find_here
+    from negajoule.instrument.measurement import Measurement, measure, measured
 
 __all__ = ["Budget", "BudgetWarning", "Here", "Measurement", "find_here", "measure", "measured"]
 
-_LAZY = {"Budget": "budget", "BudgetWarning": "budget"}
-"""Names whose modules only some programs need."""
+_HOME = {
+    "Budget": "budget",
+    "BudgetWarning": "budget",
+    "Here": "here",
+    "Measurement": "measurement",
+    "find_here": "here",
+    "measure": "measurement",
+    "measured": "measurement",
+}
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 (the face of many types)
-    module = _LAZY.get(name)
+    module = _HOME.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{module}"), name)
