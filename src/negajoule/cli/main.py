@@ -21,12 +21,17 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "negajoule.cli.doctor:doctor",
         "Tell what can be measured here, how well, and how to improve it.",
     ),
+    "estimate": (
+        "negajoule.cli.estimate:estimate",
+        "Estimate requests to models that run elsewhere, and your chat history.",
+    ),
     "explain": ("negajoule.cli.explain:explain", "Explain a catalogue key or an error code."),
     "grid": ("negajoule.cli.grid:grid", "Tell the carbon intensity that is used here now, and who says so."),
     "play": ("negajoule.cli.play:play", "Send prompts to a server and show what each one cost."),
     "report": ("negajoule.cli.report:report", "Totals from the ledger."),
     "run": ("negajoule.cli.run:run", "Measure any command, its children included."),
     "serve": ("negajoule.cli.serve:serve", "Start the OpenAI-compatible server that knows every joule."),
+    "watch": ("negajoule.cli.watch:watch", "Show power, energy and carbon live, by device and by process."),
 }
 """Each command, where it lives, and its one-line help, kept here so that ``--help`` loads nothing."""
 
