@@ -18,6 +18,7 @@
 - ``ranks``: machine-wide readings of many ranks, each device once
 - ``journal``: a run's totals on disk while it runs
 - ``requests``: what the meter reads, split over the requests of a batching engine
+- ``steps``: the steps of that engine, told apart by what its sequences report
 
 What only some callers need (calibration, journal, ranks, chassis) is imported when it is first used.
 """

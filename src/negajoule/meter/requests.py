@@ -5,26 +5,29 @@ is split over its sequences by the tokens it computed for each: a prompt token w
 does, plus a term for the length of the context that attention reads. Weights are read once a step for all of
 them, which is why batching saves and why the split is by tokens and not by time.
 
-Steps aren't announced, but a sequence decodes one token a step: when one that has reported a token reports
-again, another step has ended. The meter is read at that report, and at most once in ``spacing_s``; what is
-reported up to the next such moment belongs to the window that ends there. No clock decides, so threads that
-report late don't matter.
-Time in which nothing ran goes to idle; time in which requests ran without a token (a long prefill that is
-cancelled) goes to those present, by the time they were there.
+The meter is read where a step ends, that is at the first report of its tokens (``steps``), and at most once
+in ``spacing_s``. What is reported up to the end of the next step belongs to the window that ends there.
+Requests come and go in the middle of steps: a newcomer's first tokens come with a later step, and one that
+ends takes its fraction out of the window that holds its last tokens; a step under way waits for its own.
+
+Time in which nothing ran goes to idle. Time for which nobody reports tokens (a long prefill that is
+cancelled, calls that are passed on to another server) goes to those present, by the time they were there.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from negajoule.meter.marginal import MarginalCost
+from negajoule.meter.steps import Steps
 from negajoule.units import Basis, Energy, Part, weakest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
 
+    from negajoule.meter.steps import Work
     from negajoule.meter.window import Snapshot, Window
 
 __all__ = ["Balance", "RequestSplitter", "Share"]
@@ -137,10 +140,14 @@ class RequestSplitter:
         self._attention_tokens = attention_tokens
         self._lock = threading.Lock()
         self._first = self._opened = meter.read()
+        self._opened_at_step = False
         self._closing: Snapshot | None = None
-        self._reported: set[Hashable] = set()
+        self._closing_at_step = False
+        self._left = 1.0  # of the window from opened to closing: what those who ended have not taken
         self._work: dict[Hashable, float] = {}
-        self._steps = 0
+        self._steps = Steps()
+        self._window_steps = 0
+        self._window_weight = 0.0
         self._only_decoded = True
         self._marginal = MarginalCost()
         self._active: dict[Hashable, _Account] = {}
@@ -162,25 +169,32 @@ class RequestSplitter:
         with self._lock:
             if request in self._active:
                 raise ValueError(f"{request!r} runs already")
-            now = self._settle_all()
-            self._active[request] = _Account(now.time_s)
+            if not self._active:
+                self._settle_all()
+                self._steps.restart(self._opened.time_s)
+            elif any(account.context_tokens for account in self._active.values()):
+                self._close_window()
+            else:
+                self._settle_all()
+            self._active[request] = _Account(self._clock())
 
-    def work(self, request: Hashable, tokens: int, kind: Literal["prefill", "decode"]) -> None:
+    def work(self, request: Hashable, tokens: int, kind: Work) -> None:
         """Tokens were computed for a request; cache hits don't count."""
         with self._lock:
+            account = self._active.get(request)
+            if account is None:
+                return
+            mean_context = account.context_tokens + tokens / 2
+            weight = tokens * (1.0 + mean_context / self._attention_tokens)
+            if self._steps.report(request, kind, weight, self._clock()):
+                self._step_ended()
             if kind == "decode":
-                if request in self._reported or not self._reported:
-                    self._step_ended()
-                self._reported.add(request)
+                account.decoded_tokens += tokens
             else:
                 self._only_decoded = False
-            account = self._active.get(request)
-            if account is not None:
-                mean_context = account.context_tokens + tokens / 2
-                weight = tokens * (1.0 + mean_context / self._attention_tokens)
-                account.context_tokens += tokens
-                account.decoded_tokens += tokens if kind == "decode" else 0
-                self._work[request] = self._work.get(request, 0.0) + weight
+            account.context_tokens += tokens
+            self._work[request] = self._work.get(request, 0.0) + weight
+            self._window_weight += weight
 
     def end(self, request: Hashable) -> Share:
         """A request has ended, however it ended; returns its share.
@@ -189,67 +203,91 @@ class RequestSplitter:
             KeyError: if it isn't running.
         """
         with self._lock:
-            self._settle_all()
-            account = self._active.pop(request)
+            account = self._active[request]
+            if len(self._active) == 1 or not account.context_tokens:
+                self._settle_all()
+            else:
+                self._close_window()
+                self._take_out(request)
+            del self._active[request]
             self._ended_j += account.energy_j
             return account.share(self._marginal.of(account.decoded_tokens))
 
     def take_idle(self) -> Share:
         """The share of idle time since the last call."""
         with self._lock:
-            now = self._settle_all()
-            idle, self._idle = self._idle, _Account(now.time_s)
+            if not self._active:
+                self._settle_all()
+            idle, self._idle = self._idle, _Account(self._opened.time_s)
             self._idle_taken_j += idle.energy_j
             return idle.share()
 
     def balance(self) -> Balance:
-        """The books up to now, for whoever wants to check them."""
+        """The books up to now, for whoever wants to check them; what isn't split yet is in flight."""
         with self._lock:
-            now = self._settle_all()
-            meter = self._meter.between(self._first, now)
+            if not self._active:
+                self._settle_all()
+            now = self._meter.read() if self._active else self._opened
+            unsplit_j = self._energy_j(self._opened, now)
+            if self._closing is not None:
+                unsplit_j -= (1.0 - self._left) * self._energy_j(self._opened, self._closing)
             return Balance(
-                meter_j=meter.energy.value,
+                meter_j=self._energy_j(self._first, now),
                 requests_j=self._ended_j,
-                in_flight_j=sum(account.energy_j for account in self._active.values()),
+                in_flight_j=sum(account.energy_j for account in self._active.values()) + unsplit_j,
                 idle_j=self._idle_taken_j + self._idle.energy_j,
             )
 
+    def _energy_j(self, first: Snapshot, last: Snapshot) -> float:
+        return self._meter.between(first, last).energy.value
+
     def _step_ended(self) -> None:
-        self._reported.clear()
         if self._closing is not None:
-            self._settle(self._closing)
+            self._settle(self._closing, at_step=self._closing_at_step)
         if self._clock() - self._opened.time_s >= self._spacing_s:
-            self._closing = self._meter.read()
-        self._steps += 1
+            self._closing, self._closing_at_step = self._meter.read(), True
+        self._window_steps += 1
 
-    def _settle_all(self) -> Snapshot:
+    def _close_window(self) -> None:
+        """Let the window end here if it holds work and has no end yet; late reports still count into it."""
+        if self._closing is None and self._work:
+            self._closing, self._closing_at_step = self._meter.read(), False
+
+    def _take_out(self, request: Hashable) -> None:
+        """Give a request that ends its fraction of the window, and leave the rest to the others."""
+        weight = self._work.pop(request, 0.0)
+        if self._closing is None or weight <= 0.0:
+            return
+        others = sum(self._work.values()) + self._steps.outstanding(self._active)
+        fraction = self._left * weight / (weight + others)
+        self._active[request].add(self._meter.between(self._opened, self._closing), fraction)
+        self._left -= fraction
+
+    def _settle_all(self) -> None:
         if self._closing is not None:
-            self._settle(self._closing)
-        now = self._meter.read()
-        self._settle(now)
-        return now
+            self._settle(self._closing, at_step=self._closing_at_step)
+        self._settle(self._meter.read(), at_step=False)
 
-    def _settle(self, until: Snapshot) -> None:
+    def _settle(self, until: Snapshot, *, at_step: bool) -> None:
         window = self._meter.between(self._opened, until)
         for account, fraction in self._fractions(until):
-            account.add(window, fraction)
-        if self._only_decoded and self._steps:
-            self._marginal.learn(self._steps, sum(self._work.values()), window.energy.value)
-        self._opened = until
+            account.add(window, self._left * fraction)
+        if self._only_decoded and self._window_steps and self._opened_at_step and at_step:
+            self._marginal.learn(self._window_steps, self._window_weight, window.energy.value)
+        self._opened, self._opened_at_step = until, at_step
         self._closing = None
+        self._left = 1.0
         self._work.clear()
-        self._steps, self._only_decoded = 0, True
+        self._window_steps, self._window_weight, self._only_decoded = 0, 0.0, True
 
     def _fractions(self, until: Snapshot) -> list[tuple[_Account, float]]:
         if not self._active:
             return [(self._idle, 1.0)]
-        weights: Mapping[Hashable, float] = {
-            request: weight for request, weight in self._work.items() if request in self._active
-        }
+        weights: Mapping[Hashable, float] = self._work
         whole = sum(weights.values())
         if whole <= 0.0:
             weights = {
-                request: until.time_s - max(account.joined_s, self._opened.time_s)
+                request: max(0.0, until.time_s - max(account.joined_s, self._opened.time_s))
                 for request, account in self._active.items()
             }
             whole = sum(weights.values())
