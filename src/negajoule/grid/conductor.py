@@ -19,7 +19,7 @@ from negajoule.grid.age import age_note
 from negajoule.grid.cache import HourCache, Kept
 from negajoule.grid.circuit import Circuit
 from negajoule.grid.fetch import fetch_url
-from negajoule.grid.mean import coverage, mean_over
+from negajoule.grid.mean import STANDS_IN_S, coverage, mean_over
 from negajoule.grid.resolved import Attempt, Resolved
 from negajoule.grid.signal import J_PER_KWH, utc_text
 from negajoule.grid.sources import configured_sources
@@ -145,7 +145,7 @@ class Grid:
         if source.cache_name is None:
             return _Told(self._fresh(source, place, start_s, end_s), "read")
         now_s = self._clock()
-        kept = self._cache.get(source.cache_name, place, start_s, end_s, now_s)
+        kept = self._cache.get(source.cache_name, place, start_s - STANDS_IN_S, end_s, now_s)
         if kept is not None and (not may_ask or _will_do(kept, start_s, end_s, now_s)):
             return _Told(kept.signal, "kept from before")
         if not may_ask:

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from negajoule.grid.signal import Signal, Slot
     from negajoule.units.series import Series
 
-__all__ = ["Coverage", "Mean", "coverage", "mean_over"]
+__all__ = ["STANDS_IN_S", "Coverage", "Mean", "coverage", "mean_over"]
 
-_STANDS_IN_S = 2 * 3600.0
+STANDS_IN_S = 2 * 3600.0
 """How long a slot's intensity may stand in for the time after it; over two hours a grid moves by -13 to +15 %
 (5-95 %, ``fitting/grid_signal.py``), less than an estimated hour may be off."""
 
@@ -132,7 +132,7 @@ def _pieces(slots: tuple[Slot, ...], start_s: float, end_s: float) -> list[_Piec
     cuts = {start_s, end_s}
     for slot in slots:
         cuts.update(
-            at_s for at_s in (slot.start_s, slot.end_s, slot.end_s + _STANDS_IN_S) if start_s < at_s < end_s
+            at_s for at_s in (slot.start_s, slot.end_s, slot.end_s + STANDS_IN_S) if start_s < at_s < end_s
         )
     edges = sorted(cuts)
     return [_at(slots, starts, left, right) for left, right in pairwise(edges)]
@@ -140,7 +140,7 @@ def _pieces(slots: tuple[Slot, ...], start_s: float, end_s: float) -> list[_Piec
 
 def _at(slots: tuple[Slot, ...], starts: list[float], left_s: float, right_s: float) -> _Piece:
     position = bisect_right(starts, left_s) - 1
-    if position < 0 or left_s >= slots[position].end_s + _STANDS_IN_S:
+    if position < 0 or left_s >= slots[position].end_s + STANDS_IN_S:
         return _Piece(left_s, right_s, None, stands_in=False)
     slot = slots[position]
     return _Piece(left_s, right_s, slot, stands_in=left_s >= slot.end_s)
