@@ -7,9 +7,15 @@
 - ``writer``: one thread that writes, retries and rescues
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from negajoule.ledger.activity import Activity, Kind, Stage, Status, new_id
 from negajoule.ledger.store import IndicatorTotal, Ledger, Totals, default_path
-from negajoule.ledger.writer import LedgerWriter
+
+if TYPE_CHECKING:
+    from negajoule.ledger.writer import LedgerWriter
 
 __all__ = [
     "Activity",
@@ -23,3 +29,13 @@ __all__ = [
     "default_path",
     "new_id",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Load the writer, and the threads' machinery that it brings, when it is first asked for."""
+    if name != "LedgerWriter":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from negajoule.ledger.writer import LedgerWriter
+
+    globals()[name] = LedgerWriter
+    return LedgerWriter

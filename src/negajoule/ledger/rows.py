@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from negajoule.fingerprint import fingerprint
 from negajoule.ledger.activity import Activity
 from negajoule.units import INDICATORS, Energy, Factor, Footprint, Part, Quantity
 
@@ -48,7 +48,7 @@ def to_context(footprint: Footprint) -> tuple[str, str]:
     """Id and JSON of the factors and notes, which many activities share."""
     factors = [[f.name, f.key, f.year, f.quantity.to_dict()] for f in footprint.factors]
     content = msgspec.json.encode({"factors": factors, "notes": footprint.notes})
-    return hashlib.blake2b(content, digest_size=12).hexdigest(), content.decode()
+    return fingerprint(content), content.decode()
 
 
 def to_row(activity: Activity, context: str) -> tuple[Any, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from negajoule.fingerprint import fingerprint
 from negajoule.meter.kernel_files import read_number, read_text
 
 __all__ = ["Host", "cgroup_limits", "read_host"]
@@ -203,7 +203,7 @@ def _host_id(root: Path) -> str:
     identity = (
         read_text(root / "etc/machine-id") or read_text(root / "var/lib/dbus/machine-id") or platform.node()
     )
-    return hashlib.sha256(f"negajoule {identity}".encode()).hexdigest()[:16] if identity else ""
+    return fingerprint(f"negajoule {identity}".encode(), 8) if identity else ""
 
 
 def _boot_time() -> str:
