@@ -16,11 +16,10 @@ Importing this package loads none of them: names are looked up when first used.
 from __future__ import annotations
 
 from negajoule._version import __version__
+from negajoule.lazy import names_from
 
 TYPE_CHECKING = False  # as type checkers read it, without the cost of importing typing
 if TYPE_CHECKING:
-    from typing import Any
-
     from negajoule.errors import NegajouleError
     from negajoule.instrument import Budget, BudgetWarning, Measurement, measure, measured
     from negajoule.instrument.clients import instrument_clients
@@ -58,15 +57,7 @@ _HOME = {
 }
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 (the face of many types)
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module 'negajoule' has no attribute {name!r}")
-    from importlib import import_module
-
-    value = getattr(import_module(home), name)
-    globals()[name] = value
-    return value
+__getattr__ = names_from(globals(), _HOME)
 
 
 def __dir__() -> list[str]:

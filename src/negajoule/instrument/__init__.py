@@ -17,8 +17,9 @@ Its names are looked up when first used, so that a part can be had without the o
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from negajoule.lazy import names_from
 
 if TYPE_CHECKING:
     from negajoule.instrument.budget import Budget, BudgetWarning
@@ -27,21 +28,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Budget", "BudgetWarning", "Here", "Measurement", "find_here", "measure", "measured"]
 
-_HOME = {
-    "Budget": "budget",
-    "BudgetWarning": "budget",
-    "Here": "here",
-    "Measurement": "measurement",
-    "find_here": "here",
-    "measure": "measurement",
-    "measured": "measurement",
-}
-
-
-def __getattr__(name: str) -> Any:  # noqa: ANN401 (the face of many types)
-    module = _HOME.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{module}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = names_from(
+    globals(),
+    {
+        "Budget": ".budget",
+        "BudgetWarning": ".budget",
+        "Here": ".here",
+        "Measurement": ".measurement",
+        "find_here": ".here",
+        "measure": ".measurement",
+        "measured": ".measurement",
+    },
+)

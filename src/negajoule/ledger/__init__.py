@@ -11,13 +11,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from negajoule.lazy import names_from
 from negajoule.ledger.activity import Activity, Kind, Stage, Status, new_id
-from negajoule.ledger.store import IndicatorTotal, Ledger, Totals, default_path
+from negajoule.ledger.store import GROUPS, IndicatorTotal, Ledger, Totals, default_path
 
 if TYPE_CHECKING:
     from negajoule.ledger.writer import LedgerWriter
 
 __all__ = [
+    "GROUPS",
     "Activity",
     "IndicatorTotal",
     "Kind",
@@ -30,12 +32,5 @@ __all__ = [
     "new_id",
 ]
 
-
-def __getattr__(name: str) -> object:
-    """Load the writer, and the threads' machinery that it brings, when it is first asked for."""
-    if name != "LedgerWriter":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from negajoule.ledger.writer import LedgerWriter
-
-    globals()[name] = LedgerWriter
-    return LedgerWriter
+# The writer brings the threads' machinery, which a program that only measures itself has no use for.
+__getattr__ = names_from(globals(), {"LedgerWriter": ".writer"})

@@ -25,9 +25,9 @@ What only some callers need (calibration, journal, ranks, chassis) is imported w
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from negajoule.lazy import names_from
 from negajoule.meter.discovery import capabilities, find_probes
 from negajoule.meter.host import Host, read_host
 from negajoule.meter.meter import Meter
@@ -79,27 +79,21 @@ __all__ = [
     "unfinished",
 ]
 
-_LAZY = {
-    "calibrate_machine": "calibrate",
-    "Calibration": "calibration",
-    "load_calibration": "calibration",
-    "save_calibration": "calibration",
-    "chassis_probe": "chassis",
-    "Journal": "journal",
-    "JournalEntry": "journal",
-    "journal_folder": "journal",
-    "merge_journals": "journal",
-    "unfinished": "journal",
-    "DeviceReading": "ranks",
-    "device_readings": "ranks",
-    "merge_ranks": "ranks",
-}
-
-
-def __getattr__(name: str) -> Any:  # noqa: ANN401 (the face of many types)
-    module = _LAZY.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{module}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = names_from(
+    globals(),
+    {
+        "calibrate_machine": ".calibrate",
+        "Calibration": ".calibration",
+        "load_calibration": ".calibration",
+        "save_calibration": ".calibration",
+        "chassis_probe": ".chassis",
+        "Journal": ".journal",
+        "JournalEntry": ".journal",
+        "journal_folder": ".journal",
+        "merge_journals": ".journal",
+        "unfinished": ".journal",
+        "DeviceReading": ".ranks",
+        "device_readings": ".ranks",
+        "merge_ranks": ".ranks",
+    },
+)

@@ -11,12 +11,19 @@
 - ``accelerators``: data sheets of accelerators, sizes of number formats
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from negajoule.lazy import names_from
 from negajoule.physics.factors import Factors, factors_for
 from negajoule.physics.footprint import footprint
-from negajoule.physics.hosted import Contributor, HostedEstimate, estimate
-from negajoule.physics.hosted_footprint import HostedFootprint, hosted_footprint
-from negajoule.physics.hosted_sum import Doubt, EstimateSum, HostedSum, Lengths
-from negajoule.physics.model_size import ModelSize, find_model
+
+if TYPE_CHECKING:
+    from negajoule.physics.hosted import Contributor, HostedEstimate, estimate
+    from negajoule.physics.hosted_footprint import HostedFootprint, hosted_footprint
+    from negajoule.physics.hosted_sum import Doubt, EstimateSum, HostedSum, Lengths
+    from negajoule.physics.model_size import ModelSize, find_model
 
 __all__ = [
     "Contributor",
@@ -34,3 +41,21 @@ __all__ = [
     "footprint",
     "hosted_footprint",
 ]
+
+# The estimate for hosted models has tables of its own, which a program that is metered has no use for.
+__getattr__ = names_from(
+    globals(),
+    {
+        "Contributor": ".hosted",
+        "Doubt": ".hosted_sum",
+        "EstimateSum": ".hosted_sum",
+        "HostedEstimate": ".hosted",
+        "HostedFootprint": ".hosted_footprint",
+        "HostedSum": ".hosted_sum",
+        "Lengths": ".hosted_sum",
+        "ModelSize": ".model_size",
+        "estimate": ".hosted",
+        "find_model": ".model_size",
+        "hosted_footprint": ".hosted_footprint",
+    },
+)
