@@ -104,5 +104,8 @@ def activities(draw) -> Activity:
         tokens_cached=draw(counts),
         tokens_out=draw(counts),
         cpu_seconds=draw(st.none() | st.floats(0, 1e9)),
+        caller=draw(st.sampled_from(("", "nightly"))),
+        team=draw(texts),
+        project=draw(texts),
         footprint=draw(footprints()),
     )

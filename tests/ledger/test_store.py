@@ -170,6 +170,11 @@ class TestTotals:
         ledger.append([activity(tokens_in=2**62) for _ in range(4)])
         assert ledger.totals()[0].tokens_in == 2**64
 
+    @pytest.mark.parametrize("by", ["caller", "team", "project"])
+    def test_who_asked_is_a_group_too(self, ledger, by):
+        ledger.append([activity(**{by: who}) for who in ("a", "b", "a", "")])
+        assert {group.group: group.activities for group in ledger.totals(by=by)} == {"a": 2, "b": 1, "": 1}
+
     def test_an_unknown_group_is_refused(self, ledger):
         with pytest.raises(LedgerError, match="can't group by 'id'"):
             ledger.totals(by="id")

@@ -9,7 +9,7 @@ import click
 
 from negajoule.cli.output import json_option, print_json, print_table
 from negajoule.cli.span import span_s
-from negajoule.ledger import Ledger
+from negajoule.ledger import GROUPS, Ledger
 from negajoule.units import INDICATORS, Water
 from negajoule.units.text import LABELS, number_text, value_text
 
@@ -23,7 +23,7 @@ __all__ = ["report"]
 @click.option("--since", default=None, help="Only the last 30m, 12h, 7d or 4w.")
 @click.option(
     "--by",
-    type=click.Choice(["kind", "model", "stage", "label", "zone", "host"]),
+    type=click.Choice(GROUPS),
     default="kind",
     show_default=True,
     help="How to group.",

@@ -42,6 +42,9 @@ class Activity(msgspec.Struct, frozen=True, kw_only=True):
         tokens_cached: prompt tokens that came out of a cache.
         tokens_out: generated tokens, ``None`` if unknown.
         cpu_seconds: CPU time attributed to it [s], ``None`` if unknown.
+        caller: name of the API key it was asked with, empty if none was.
+        team: the key's team.
+        project: the key's project.
         footprint: what it cost.
 
     Raises:
@@ -63,6 +66,9 @@ class Activity(msgspec.Struct, frozen=True, kw_only=True):
     tokens_cached: int | None = None
     tokens_out: int | None = None
     cpu_seconds: float | None = None
+    caller: str = ""
+    team: str = ""
+    project: str = ""
 
     def __post_init__(self) -> None:
         if not (0.0 <= self.seconds < float("inf") and 0.0 <= self.started_s < float("inf")):

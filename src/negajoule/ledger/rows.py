@@ -31,6 +31,7 @@ _PLAIN = (
     "tokens_out",
     "cpu_seconds",
 )
+_WHO = ("caller", "team", "project")
 _BY_UNIT: dict[str, type[Quantity]] = {kind.unit: kind for kind in Quantity.__subclasses__()}
 
 COLUMNS: tuple[str, ...] = (
@@ -44,10 +45,15 @@ COLUMNS: tuple[str, ...] = (
 """Columns of an activity, in the order of ``to_row``."""
 
 
-def to_context(footprint: Footprint) -> tuple[str, str]:
-    """Id and JSON of the factors and notes, which many activities share."""
+def to_context(activity: Activity) -> tuple[str, str]:
+    """Id and JSON of what many activities share: factors, notes and who asked."""
+    footprint = activity.footprint
     factors = [[f.name, f.key, f.year, f.quantity.to_dict()] for f in footprint.factors]
-    content = msgspec.json.encode({"factors": factors, "notes": footprint.notes})
+    shared: dict[str, Any] = {"factors": factors, "notes": footprint.notes}
+    who = {name: _storable(value) for name in _WHO if (value := getattr(activity, name))}
+    if who:
+        shared["who"] = who
+    content = msgspec.json.encode(shared)
     return fingerprint(content), content.decode()
 
 
@@ -98,7 +104,7 @@ def from_row(row: Mapping[str, Any], context: str) -> Activity:
     footprint = Footprint(
         boundary=row["boundary"], **quantities, parts=parts, factors=factors, notes=tuple(shared["notes"])
     )
-    return Activity(footprint=footprint, **{name: row[name] for name in _PLAIN})
+    return Activity(footprint=footprint, **{name: row[name] for name in _PLAIN}, **shared.get("who", {}))
 
 
 def _storable(value: Any) -> Any:  # noqa: ANN401 (each column has its own type)

@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 
     from negajoule.ledger.activity import Activity
 
-__all__ = ["IndicatorTotal", "Ledger", "Totals", "default_path"]
+__all__ = ["GROUPS", "IndicatorTotal", "Ledger", "Totals", "default_path"]
+
+_SHARED_GROUPS = ("caller", "team", "project")
+GROUPS: tuple[str, ...] = ("kind", "model", "stage", "label", "zone", "host", *_SHARED_GROUPS)
+"""By what totals can be grouped."""
 
 _INSERT = (
     f"INSERT INTO activity ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))}) "
@@ -150,7 +154,7 @@ class Ledger:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 for activity in activities:
-                    key, content = to_context(activity.footprint)
+                    key, content = to_context(activity)
                     if key not in self._contexts:
                         self._db.execute("INSERT OR IGNORE INTO context VALUES (?, ?)", (key, content))
                         fresh.append(key)
@@ -185,23 +189,27 @@ class Ledger:
 
         Args:
             since_s: only activities that started at or after this time [s since the epoch].
-            by: ``kind``, ``model``, ``stage``, ``label``, ``zone`` or ``host``.
+            by: one of ``GROUPS``.
 
         Raises:
             LedgerError: (L102) if the file is damaged.
         """
-        if by is not None and by not in ("kind", "model", "stage", "label", "zone", "host"):
-            raise LedgerError(f"can't group by {by!r}", fix="use kind, model, stage, label, zone or host")
+        if by is not None and by not in GROUPS:
+            raise LedgerError(f"can't group by {by!r}", fix=f"use {', '.join(GROUPS)}")
+        group, shared = chr(39) * 2 if by is None else by, ""
+        if by in _SHARED_GROUPS:
+            group = f"coalesce(json_extract(content, '$.who.{by}'), '')"
+            shared = "JOIN context ON context.id = context "
         sums = ", ".join(
             f"sum({name}) AS {name}, sum({name}_low) AS {name}_low, sum({name}_high) AS {name}_high, "
             f"count({name}) AS {name}_known"
             for name in INDICATORS
         )
         sql = (
-            f"SELECT {by or chr(39) * 2} AS grouped, count(*) AS n, total(seconds) AS seconds, "
+            f"SELECT {group} AS grouped, count(*) AS n, total(seconds) AS seconds, "
             f"total(tokens_in) AS tokens_in, total(tokens_out) AS tokens_out, "
             f"sum(cpu_seconds) AS cpu_seconds, "
-            f"{sums} FROM activity WHERE started_s >= ? GROUP BY grouped ORDER BY it_energy DESC"
+            f"{sums} FROM activity {shared}WHERE started_s >= ? GROUP BY grouped ORDER BY it_energy DESC"
         )
         return [
             Totals(

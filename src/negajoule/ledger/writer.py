@@ -125,7 +125,7 @@ class LedgerWriter:
     def _rescue(self, batch: list[_Waiting]) -> None:
         lines = []
         for item in batch:
-            key, content = to_context(item.activity.footprint)
+            key, content = to_context(item.activity)
             lines.append(msgspec.json.encode([content, to_row(item.activity, key)]) + b"\n")
         try:
             with rescue_path(self._ledger).open("ab") as file:
