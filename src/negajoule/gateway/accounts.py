@@ -53,8 +53,7 @@ class Accounts:
         cost: Footprint,
     ) -> Future[bool]:
         """Write a request's row; the future is done when the row is safe."""
-        self.metrics.request(model, status, tokens, cost)
-        return self.writer.append(
+        return self._book(
             Activity(
                 id=request_id,
                 started_s=started_s,
@@ -78,8 +77,7 @@ class Accounts:
         if share.node_seconds <= 0.0:
             return None
         cost = self.here.cost(share.parts, share.node_seconds)
-        self.metrics.idle(cost)
-        return self.writer.append(
+        return self._book(
             Activity(
                 id=new_id("idle"),
                 started_s=since_s,
@@ -93,3 +91,7 @@ class Accounts:
                 footprint=cost,
             )
         )
+
+    def _book(self, activity: Activity) -> Future[bool]:
+        self.metrics.count(activity)
+        return self.writer.append(activity)

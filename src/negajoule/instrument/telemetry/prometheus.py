@@ -30,29 +30,22 @@ class PrometheusExporter:
     def __init__(self, registry: Any = None, *, devices: DeviceReader | None = None) -> None:  # noqa: ANN401
         self._client = require("prometheus_client", extra="serve", purpose="export to Prometheus")
         self.registry = self._client.CollectorRegistry() if registry is None else registry
-        self._rows: list[tuple[Any, Callable[..., Any]]] = []
+        self._rows: list[tuple[Any, _Takers]] = []
         for metric in METRICS:
             labels = [attribute.label for attribute in metric.attributes]
-            if metric.kind == "counter":
-                made = self._client.Counter(metric.prometheus, metric.meaning, labels, registry=self.registry)
-                self._rows.append((metric.read, _adder(made, bool(labels))))
-            else:
-                made = self._client.Histogram(
-                    metric.prometheus,
-                    metric.meaning,
-                    labels,
-                    registry=self.registry,
-                    buckets=metric.buckets,
-                )
-                self._rows.append((metric.read, _observer(made, bool(labels))))
+            kind, options = self._client.Counter, {}
+            if metric.kind == "histogram":
+                kind, options = self._client.Histogram, {"buckets": metric.buckets}
+            made = kind(metric.prometheus, metric.meaning, labels, registry=self.registry, **options)
+            self._rows.append((metric.read, _Takers(made, "inc" if metric.kind == "counter" else "observe")))
         if devices is not None:
             self.registry.register(_Devices(devices))
 
     def observe(self, finished: Finished) -> None:
         """Count a finished piece of work."""
-        for read, take in self._rows:
+        for read, takers in self._rows:
             for value, labels in read(finished):
-                take(value, labels)
+                takers[labels](value)
 
     def watch(self, name: str, meaning: str, read: Callable[[], float]) -> None:
         """Export a gauge that is read when scraped."""
@@ -63,18 +56,18 @@ class PrometheusExporter:
         return self._client.generate_latest(self.registry)  # type: ignore[no-any-return]
 
 
-def _adder(counter: Any, labelled: bool) -> Callable[[float, tuple[str, ...]], None]:  # noqa: ANN401
-    def add(value: float, labels: tuple[str, ...]) -> None:
-        (counter.labels(*labels) if labelled else counter).inc(value)
+class _Takers(dict[tuple[str, ...], "Callable[[float], None]"]):
+    """A metric's method for each combination of labels, looked up once."""
 
-    return add
+    def __init__(self, metric: Any, method: str) -> None:  # noqa: ANN401
+        super().__init__()
+        self._metric, self._method = metric, method
 
-
-def _observer(histogram: Any, labelled: bool) -> Callable[[float, tuple[str, ...]], None]:  # noqa: ANN401
-    def observe(value: float, labels: tuple[str, ...]) -> None:
-        (histogram.labels(*labels) if labelled else histogram).observe(value)
-
-    return observe
+    def __missing__(self, labels: tuple[str, ...]) -> Callable[[float], None]:
+        child = self._metric.labels(*labels) if labels else self._metric
+        take: Callable[[float], None] = getattr(child, self._method)
+        self[labels] = take
+        return take
 
 
 class _Devices:
