@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+import zlib
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
@@ -26,6 +27,8 @@ KINDS: dict[str, tuple[str, str]] = {"chatgpt": ("ChatGPT", "mapping"), "claude"
 _NAME = re.compile(r"conversations(?:[-_]\d+)?\.json", re.IGNORECASE)
 _IDS = ("conversation_id", "uuid", "id")
 _AGAIN = "ask for the export again, or unpack it and give the file conversations.json"
+
+_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError)
 
 _Conversation = dict[str, Any]
 
@@ -92,7 +95,7 @@ def _zipped(path: Path) -> list[tuple[str, int, Callable[[], bytes]]]:
             try:
                 with zipfile.ZipFile(path) as archive:
                     return archive.read(member)
-            except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError) as error:
+            except (*_DAMAGE, OSError, RuntimeError) as error:
                 _refuse(f"can't unpack {member} of {path}: {error}", str(path), _AGAIN)
 
         return read
@@ -104,7 +107,7 @@ def _zipped(path: Path) -> list[tuple[str, int, Callable[[], bytes]]]:
                 for info in archive.infolist()
                 if _NAME.fullmatch(info.filename.rpartition("/")[2]) and "__MACOSX" not in info.filename
             ]
-    except zipfile.BadZipFile as error:
+    except _DAMAGE as error:
         _refuse(f"{path} is a damaged zip archive: {error}", str(path), _AGAIN)
     if not members:
         _refuse(f"the archive {path} holds no conversations.json", str(path), _AGAIN)
