@@ -62,6 +62,19 @@ SETTINGS: dict[str, Setting] = {
         Setting("port", int, 8321, "port the server listens on"),
         Setting("slots", int, 8, "requests the embedded engine works on at once"),
         Setting("max_body_bytes", int, 8_388_608, "largest request body the server reads"),
+        Setting("max_header_bytes", int, 32_768, "largest request header the server reads"),
+        Setting("max_connections", int, 1000, "connections that may be open at once; more are refused"),
+        Setting("max_requests_per_key", int, None, "requests of one API key at once; more are refused"),
+        Setting("header_timeout_s", float, 10.0, "longest time for sending a request's header, in seconds"),
+        Setting("body_timeout_s", float, 60.0, "longest time for sending a request's body, in seconds"),
+        Setting("request_timeout_s", float, 3600.0, "longest time for a request's whole answer, in seconds"),
+        Setting(
+            "tls_certificate", str, None, "file with the certificate chain; with it the server speaks TLS"
+        ),
+        Setting("tls_key", str, None, "file with the certificate's private key"),
+        Setting("metrics_open", bool, False, "may /metrics be read without an API key"),
+        Setting("log_format", str, "text", "text or json, one line a request on stderr"),
+        Setting("log_level", str, "warning", "debug, info (every request), warning or error"),
         Setting(
             "accounts", str, None, "where budgets are kept: postgresql://... for many hosts, else a file here"
         ),
@@ -148,6 +161,9 @@ def _checked(setting: Setting, value: object, origin: str) -> str | float | int 
         raise ConfigError(
             f"{origin}: {setting.name} must be at least {lower:g}, not {value!r}", fix=setting.meaning
         )
+    allowed = _ONE_OF.get(setting.name)
+    if allowed is not None and converted not in allowed:
+        raise ConfigError(f"{origin}: {setting.name} must be {' or '.join(allowed)}, not {value!r}")
     if setting.name == "port" and converted > 65_535:
         raise ConfigError(f"{origin}: port must be at most 65535, not {value!r}")
     return converted  # type: ignore[no-any-return]
@@ -188,5 +204,15 @@ _AT_LEAST: dict[str, float] = {
     "port": 0,
     "slots": 1,
     "max_body_bytes": 1024,
+    "max_header_bytes": 1024,
+    "max_connections": 1,
+    "max_requests_per_key": 1,
+    "header_timeout_s": 0.1,
+    "body_timeout_s": 0.1,
+    "request_timeout_s": 0.1,
     "upstream_timeout_s": 0.1,
+}
+_ONE_OF: dict[str, tuple[str, ...]] = {
+    "log_format": ("text", "json"),
+    "log_level": ("debug", "info", "warning", "error"),
 }

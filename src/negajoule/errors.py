@@ -40,6 +40,10 @@ CODES: dict[str, str] = {
     "C105": "A command to be measured can't be started.",
     "C106": "An input file is missing or malformed.",
     "C107": "A budget can't be judged, because a figure that it counts isn't known.",
+    "C108": "The server would be open to the network without an API key.",
+    "C109": "An API key doesn't exist, or its name is taken or malformed.",
+    "C110": "The file of API keys can't be read or written.",
+    "C111": "The TLS certificate or its key can't be used.",
     "F101": "No fact has this key.",
     "F102": "A catalogue file holds a malformed row.",
     "U101": "Two values of different units can't be added, subtracted or compared.",
@@ -71,6 +75,10 @@ CODES: dict[str, str] = {
     "R107": "The server is at its limit or shutting down; try again.",
     "R108": "A budget is used up, or too small for the request.",
     "R109": "A budget counts what isn't known of this request, so it can't be kept.",
+    "R110": "The API key is missing, unknown, expired or revoked.",
+    "R111": "This API key isn't allowed to do that, or a foreign web page sent the request.",
+    "R112": "The request, or sending it, took too long.",
+    "R113": "The request isn't sound HTTP, or its header is too large.",
     "X101": "An optional part isn't installed.",
 }
 
