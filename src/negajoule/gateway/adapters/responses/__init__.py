@@ -1,0 +1,12 @@
+"""OpenAI's Responses API in front of servers that speak chat completions only.
+
+- ``request``: a request as a chat request
+- ``answer``: a chat answer as a response
+- ``stream``: chat chunks as a response's events
+"""
+
+from negajoule.gateway.adapters.responses.answer import client_answer
+from negajoule.gateway.adapters.responses.request import openai_request
+from negajoule.gateway.adapters.responses.stream import ClientEvents
+
+__all__ = ["ClientEvents", "client_answer", "openai_request"]
