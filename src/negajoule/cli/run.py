@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from negajoule.instrument import Here
+    from negajoule.units import Footprint
 
 __all__ = ["run"]
 
@@ -122,7 +123,12 @@ def _measure(
         journal = Journal(meter, run=run_id, label=label, zone=here.location.zone or "", first=before)
     guard = None
     if plan is not None:
-        guard = BudgetGuard(plan, lambda: here.cost_of(meter.between(before, meter.read())), stop=stop)
+
+        def look() -> Footprint:
+            window = meter.between(before, meter.read())
+            return here.cost(window.parts, window.seconds)
+
+        guard = BudgetGuard(plan, look, stop=stop)
     try:
         code = _execute(command, None if guard is None else guard.watch)
     except ConfigError:

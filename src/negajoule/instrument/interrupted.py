@@ -68,6 +68,7 @@ def done_with(journal: Journal) -> None:
 def _activity(entry: JournalEntry, here: Here) -> Activity:
     if entry.zone and entry.zone != here.factors.zone:
         here = find_here(Settings({"zone": entry.zone}))
+    here = here._replace(grid=None)  # this hour's grid says nothing about the hours of the run
     gaps = [f"{gap.kind} of {gap.domain}: {gap.detail}" for gap in entry.gaps]
     footprint = here.cost(
         entry.parts, entry.seconds, notes=(*gaps, "interrupted: counted up to its last heartbeat")

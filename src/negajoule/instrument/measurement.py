@@ -158,7 +158,8 @@ class Measurement:
             elif self._journal is not None:
                 self._journal.beat()
             if self._alarm is not None:
-                footprint = here.cost_of(meter.between(self._first, meter.read()))
+                window = meter.between(self._first, meter.read())
+                footprint = here.cost(window.parts, window.seconds)
                 # Where warnings are errors this one is raised at the end, in the program's own thread.
                 with suppress(UserWarning):
                     self._alarm.tell(self._alarm.standing(footprint))
