@@ -150,7 +150,7 @@ def _print_causes(footprint: HostedFootprint) -> None:
         click.echo("  what makes it wide, each alone")
         for cause in causes:
             low, high = (number_text(cause[end], 2) for end in ("low", "high"))
-            click.echo(f"    {cause['name']:<32} x{low} to x{high}")
+            click.echo(f"    {cause['name']:<33} x{low} to x{high}")
 
 
 @contextmanager
@@ -234,7 +234,7 @@ def _print_unknown(history: ChatHistory) -> None:
         numbers[what] = numbers.get(what, 0) + number
     click.echo("not in the sums, for their energy isn't known")
     for what, number in sorted(numbers.items(), key=lambda item: (-item[1], item[0])):
-        click.echo(f"  {number:>8} {what}")
+        click.echo(f"  {number:>6} x {what}")
     if any("size isn't known" in what for what in numbers):
         say("--model NAME takes that model for replies whose model isn't known")
 
