@@ -5,23 +5,28 @@ Format: WHATWG HTML standard, section 9.2 (server-sent events); the end mark ``[
 
 from __future__ import annotations
 
+import re
+
 __all__ = ["DONE", "EventCutter", "data_of", "event"]
 
 DONE = b"data: [DONE]\n\n"
 
+_LINE_END = rb"(?>\r\n|\n|\r)"
+_BLANK_LINE = re.compile(_LINE_END + _LINE_END)
+
 
 def event(data: bytes) -> bytes:
-    """An event that carries one line of data."""
-    return b"data: " + data + b"\n\n"
+    """An event that carries data; each of its lines gets a line of its own."""
+    return b"data: " + data.replace(b"\n", b"\ndata: ") + b"\n\n"
 
 
 def data_of(raw: bytes) -> bytes | None:
     """The data of one event, its lines joined; ``None`` if it carries none (a comment, a ping)."""
     lines = []
-    for line in raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"):
-        if line.startswith(b"data:"):
-            value = line[5:]
-            lines.append(value[1:] if value.startswith(b" ") else value)
+    for line in raw.splitlines():
+        field, _, value = line.partition(b":")
+        if field == b"data":
+            lines.append(value.removeprefix(b" "))
     return b"\n".join(lines) if lines else None
 
 
@@ -35,6 +40,7 @@ class EventCutter:
     def __init__(self, limit_bytes: int = 16 * 1024 * 1024) -> None:
         self._limit_bytes = limit_bytes
         self._buffer = bytearray()
+        self._half_line_end = False
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take bytes; return the events they complete, without their final blank line.
@@ -42,16 +48,21 @@ class EventCutter:
         Raises:
             ValueError: if an event grows beyond the limit.
         """
+        if self._half_line_end and data:
+            data = data.removeprefix(b"\n")
+            self._half_line_end = False
+        # What was searched before can only end in the first half of a blank line, two bytes at most.
+        searched = max(0, len(self._buffer) - 2)
         self._buffer += data
         events: list[bytes] = []
         start = 0
-        while True:
-            end, after = _blank_line(self._buffer, start)
-            if end < 0:
-                break
-            events.append(bytes(self._buffer[start:end]))
-            start = after
+        for found in _BLANK_LINE.finditer(self._buffer, searched):
+            if found.start() > start:
+                events.append(bytes(self._buffer[start : found.start()]))
+            start = found.end()
         if start:
+            # A carriage return that came last may be followed by the line feed that belongs to it.
+            self._half_line_end = start == len(self._buffer) and self._buffer.endswith(b"\r")
             del self._buffer[:start]
         if len(self._buffer) > self._limit_bytes:
             raise ValueError(f"an event is longer than {self._limit_bytes} bytes")
@@ -61,8 +72,3 @@ class EventCutter:
     def rest(self) -> bytes:
         """What has come of an event that isn't whole yet."""
         return bytes(self._buffer)
-
-
-def _blank_line(buffer: bytearray, start: int) -> tuple[int, int]:
-    found = [(at, at + len(mark)) for mark in (b"\n\n", b"\r\n\r\n") if (at := buffer.find(mark, start)) >= 0]
-    return min(found, default=(-1, -1))

@@ -82,6 +82,7 @@ def parse_call(task: Task, raw: bytes) -> Call:
     """
     try:
         body = _DECODERS[task].decode(raw)
+        msgspec.json.decode(raw)  # fields that the checks skip must be JSON too, or ``Call.body`` would fail
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
