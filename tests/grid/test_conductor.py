@@ -171,6 +171,20 @@ def test_after_the_wait_the_source_is_asked_again(api):
     assert live.resolve("FRA", now[0], now[0]).origin == "electricitymaps"
 
 
+def test_an_answer_closes_the_circuit(api):
+    down = Reply("down", status=500)
+    api.says(down, down, Reply(em_point(HERE - HOUR, 50)), down)
+    now = [NOW]
+    live = grid(api, "electricitymaps", now_s=lambda: now[0])
+    reasons = []
+    for _ in range(4):
+        live.resolve("FRA", now[0], now[0])
+        reasons.append(live.resolve("FRA", now[0], now[0]).attempts[0].reason)
+        now[0] += 2000
+    rows = [reason.partition("failures in a row: ")[2][:1] for reason in reasons]
+    assert rows == ["1", "2", "", "1"]
+
+
 def test_retry_after_is_honoured(api):
     api.says(Reply("slow down", status=429, headers={"Retry-After": "3000"}), Reply(em_point(HERE, 50)))
     now = [NOW]

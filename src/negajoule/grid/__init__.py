@@ -19,12 +19,12 @@ Names are looked up when first used: a program that only wants its place loads n
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from negajoule.grid.location import Location, locate
+from negajoule.lazy import names_from
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from negajoule.grid.age import age_note
     from negajoule.grid.conductor import Grid, resolve
     from negajoule.grid.live import LiveIntensity
@@ -47,26 +47,18 @@ __all__ = [
     "resolve",
 ]
 
-_HOME = {
-    "Attempt": "resolved",
-    "Grid": "conductor",
-    "GridSource": "signal",
-    "LiveIntensity": "live",
-    "Resolved": "resolved",
-    "Signal": "signal",
-    "Slot": "signal",
-    "age_note": "age",
-    "is_configured": "sources",
-    "resolve": "conductor",
-}
-
-
-def __getattr__(name: str) -> Any:  # noqa: ANN401 (the face of many types)
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module 'negajoule.grid' has no attribute {name!r}")
-    from importlib import import_module
-
-    value = getattr(import_module(f"negajoule.grid.{home}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = names_from(
+    globals(),
+    {
+        "Attempt": ".resolved",
+        "Grid": ".conductor",
+        "GridSource": ".signal",
+        "LiveIntensity": ".live",
+        "Resolved": ".resolved",
+        "Signal": ".signal",
+        "Slot": ".signal",
+        "age_note": ".age",
+        "is_configured": ".sources",
+        "resolve": ".conductor",
+    },
+)
