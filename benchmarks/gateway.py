@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PEERS = Path(__file__).parent / "peers"
-LITELLM = "litellm[proxy]==1.108.11"
+LITELLM = "litellm[proxy]==1.105.2"
 BODY = {
     "model": "fake",
     "messages": [{"role": "user", "content": "Tell me something. " * 8}],
@@ -113,7 +113,10 @@ async def load(target: Target, requests: int, clients: int, *, stream: bool) -> 
                 ) as response:
                     answer = await response.read()
                     whole = answer.rstrip().endswith(b"[DONE]") if stream else answer.endswith(b"}")
-                    failed += response.status != 200 or not whole
+                    if response.status != 200 or not whole:
+                        if not failed:
+                            print(f"{target.name}: {response.status} {answer[-200:]!r}", file=sys.stderr)
+                        failed += 1
                 latencies.append(time.perf_counter() - started)
 
         before, started = cpu_s(target.process), time.perf_counter()
@@ -151,7 +154,7 @@ def start_all(stack: ExitStack, folder: str, venvs: Path, *, litellm: bool) -> d
         binary = litellm_command(venvs)
         config = Path(folder) / "litellm.yaml"
         config.write_text(
-            "model_list:\n  - model_name: fake\n    litellm_params:\n      model: openai/fake\n"
+            "model_list:\n  - model_name: gpt-4o-mini\n    litellm_params:\n      model: openai/fake\n"
             f"      api_base: {urls['upstream']}/v1\n      api_key: none\n"
             "general_settings:\n  master_key: sk-bench\nlitellm_settings:\n  telemetry: false\n"
         )
@@ -164,7 +167,9 @@ def start_all(stack: ExitStack, folder: str, venvs: Path, *, litellm: bool) -> d
             "--host",
             "127.0.0.1",
         ]
-        targets["litellm"] = start("litellm", command, "/health/liveliness", "sk-bench")
+        # Without this it asks the network for its price list at every start.
+        offline = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+        targets["litellm"] = start("litellm", command, "/health/liveliness", "sk-bench", **offline)
     return targets
 
 
