@@ -83,13 +83,22 @@ SETTINGS: dict[str, Setting] = {
 }
 
 
-def home() -> Path:
-    """The data folder with ledger, overrides and calibration: ``NEGAJOULE_HOME`` or the user's own."""
-    given = os.environ.get("NEGAJOULE_HOME")
-    if given:
-        return Path(given).expanduser()
-    base = os.environ.get("XDG_DATA_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "share") / "negajoule"
+def home(environment: Mapping[str, str] | None = None) -> Path:
+    """The data folder with ledger, overrides and calibration: ``NEGAJOULE_HOME`` or the user's own.
+
+    Raises:
+        ConfigError: (C101) if it is given relative to the home of a user that there isn't.
+    """
+    environment = os.environ if environment is None else environment
+    given, base = environment.get("NEGAJOULE_HOME"), environment.get("XDG_DATA_HOME")
+    try:
+        if given:
+            return Path(given).expanduser()
+        return (Path(base) if base else Path.home() / ".local" / "share") / "negajoule"
+    except RuntimeError as error:
+        raise ConfigError(
+            f"the data folder can't be found: {error}", fix="set NEGAJOULE_HOME to the full path of a folder"
+        ) from None
 
 
 class Settings:
@@ -113,9 +122,10 @@ class Settings:
     ) -> None:
         environment = os.environ if environment is None else environment
         self._values = {name: Resolved(s.default, "default") for name, s in SETTINGS.items()}
-        for path in (home() / "config.toml", (folder or Path.cwd()) / "negajoule.toml"):
+        # Relative, because a program whose working folder has been removed may be measured too.
+        for path in (home(environment) / "config.toml", (folder or Path()) / "negajoule.toml"):
             for name, value in _read_toml(path).items():
-                self._set(name, value, str(path))
+                self._set(name, value, str(path.absolute()))
         for setting in SETTINGS.values():
             text = environment.get(setting.variable)
             if text is not None and text != "":
@@ -152,7 +162,9 @@ def _checked(setting: Setting, value: object, origin: str) -> str | float | int 
         if isinstance(value, bool) or (setting.kind is str and not isinstance(value, str)):
             raise ValueError
         converted: Any = setting.kind(value)
-    except (KeyError, TypeError, ValueError):
+        if converted != value and setting.kind is int and isinstance(value, float):
+            raise ValueError
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise ConfigError(
             f"{origin}: {setting.name} must be {_ARTICLE[setting.kind]}, not {value!r}", fix=setting.meaning
         ) from None
