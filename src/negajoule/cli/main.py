@@ -15,6 +15,10 @@ __all__ = ["COMMANDS", "main"]
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "budget": ("negajoule.cli.budget:budget", "Hold the ledger against a limit in energy, carbon or water."),
+    "calibrate": (
+        "negajoule.cli.calibrate:calibrate",
+        "Learn this machine's watts from a counter or an external meter.",
+    ),
     "catalog": ("negajoule.cli.catalog:catalog", "List the facts behind the figures."),
     "config": ("negajoule.cli.config:config", "Show every setting and where its value comes from."),
     "doctor": (

@@ -41,6 +41,12 @@ __all__ = ["LoadPoint", "calibrate_machine", "fit_line", "load_steps", "spinning
 
 CONFIDENCE = 0.95
 POINTS_PER_STEP = 4
+COUNTING = """import os
+parent = os.getppid()
+while os.getppid() == parent:
+    for _ in range(1_000_000):
+        pass
+"""
 SETTLE_SHARE = 0.2
 """The first part of a step is left out: clocks and fans settle."""
 
@@ -197,8 +203,8 @@ def load_steps(
 
 @contextmanager
 def spinning(threads: int) -> Iterator[None]:
-    """Keep that many processors busy with processes that only count."""
-    workers = [subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"]) for _ in range(threads)]
+    """Keep that many processors busy with processes that only count, and end if they are orphaned."""
+    workers = [subprocess.Popen([sys.executable, "-S", "-c", COUNTING]) for _ in range(threads)]
     try:
         yield
     finally:
