@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 PEERS = Path(__file__).parent / "peers"
 LITELLM = "litellm[proxy]==1.105.2"
 BODY = {
-    "model": "fake",
+    "model": "gpt-4o-mini",
     "messages": [{"role": "user", "content": "Tell me something. " * 8}],
     "max_tokens": 64,
 }

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from negajoule.errors import NegajouleError
+from negajoule.errors import CatalogError, NegajouleError
 from negajoule.instrument.hosted import serving_factors
 from negajoule.instrument.provider import is_on_site, provider_of_url
 from negajoule.physics import Doubt, HostedSum, Lengths, hosted_footprint
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from negajoule.units import Footprint
 
 __all__ = ["upstream_cost"]
+
+
+_UNKNOWN_KEPT = 1024
 
 
 def upstream_cost(url: str, here: Here) -> Callable[[str, Tokens], Footprint | None]:
@@ -35,9 +38,11 @@ def upstream_cost(url: str, here: Here) -> Callable[[str, Tokens], Footprint | N
         From a model's name and token counts to its footprint; ``None`` if the model or a count isn't known.
     """
     on_site, provider = is_on_site(url), provider_of_url(url)
+    # Looking for near matches of an unknown name takes longer than passing its request on.
+    unknown: set[str] = set()
 
     def cost(model: str, tokens: Tokens) -> Footprint | None:
-        if tokens.prompt is None or tokens.output is None:
+        if tokens.prompt is None or tokens.output is None or model in unknown:
             return None
         lengths = Lengths(tokens.prompt, tokens.output, tokens.cached or 0)
         all_cached = lengths._replace(cached=tokens.prompt)
@@ -46,6 +51,10 @@ def upstream_cost(url: str, here: Here) -> Callable[[str, Tokens], Footprint | N
             requests = HostedSum(model)
             requests.add(lengths, doubts)
             factors = here.factors if on_site else serving_factors(model, provider=provider)
+        except CatalogError:
+            if len(unknown) < _UNKNOWN_KEPT:
+                unknown.add(model)
+            return None
         except NegajouleError:
             return None
         found = hosted_footprint(requests.result(), factors)
