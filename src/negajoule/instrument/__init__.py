@@ -7,6 +7,7 @@
 - ``labels``: the name of the work that requests are made for
 - ``measurement``: ``with measure("label")`` and the decorator ``measured``
 - ``hosted``, ``provider``: the estimate for models that run elsewhere, and who serves them
+- ``chat_export``: one's own chat history out of the archives of ChatGPT and Claude
 - ``clients``: the ``openai``, ``anthropic`` and ``google-genai`` clients, followed
 - ``callbacks``: training with Hugging Face or Lightning, measured
 - ``pytest_plugin``: ``pytest --footprint``
