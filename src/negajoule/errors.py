@@ -52,7 +52,6 @@ CODES: dict[str, str] = {
     "U104": "A time series is malformed: times must rise, lengths must agree, values must be finite.",
     "M101": "No energy counter can be read; energy is modelled instead.",
     "M102": "An energy counter exists but can't be read.",
-    "M103": "A counter went backwards, jumped or vanished; the gap is recorded and the interval widened.",
     "M104": "A measurement was used in the wrong order (stopped before it was started, or twice).",
     "M105": "A calibration didn't succeed; the coefficients stay as they were.",
     "E101": "The model package or file is absent.",
