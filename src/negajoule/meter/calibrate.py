@@ -11,6 +11,7 @@ and the flattest step: real machines bend, and a straight line mustn't hide it.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -41,9 +42,8 @@ __all__ = ["LoadPoint", "calibrate_machine", "fit_line", "load_steps", "spinning
 
 CONFIDENCE = 0.95
 POINTS_PER_STEP = 4
-COUNTING = """import os
-parent = os.getppid()
-while os.getppid() == parent:
+COUNTING = """import os, sys
+while os.getppid() == int(sys.argv[1]):
     for _ in range(1_000_000):
         pass
 """
@@ -204,7 +204,8 @@ def load_steps(
 @contextmanager
 def spinning(threads: int) -> Iterator[None]:
     """Keep that many processors busy with processes that only count, and end if they are orphaned."""
-    workers = [subprocess.Popen([sys.executable, "-S", "-c", COUNTING]) for _ in range(threads)]
+    command = [sys.executable, "-S", "-c", COUNTING, str(os.getpid())]
+    workers = [subprocess.Popen(command) for _ in range(threads)]
     try:
         yield
     finally:
