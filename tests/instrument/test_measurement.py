@@ -114,3 +114,10 @@ def test_sleeping_costs_less_than_spinning():
         time.sleep(spinning.seconds)
     per_second = [m.footprint.it_energy.value / m.seconds for m in (sleeping, spinning)]
     assert per_second[0] < per_second[1]
+
+
+def test_work_nobody_named_is_of_an_unknown_stage():
+    with negajoule.measure("x"):
+        pass
+    with Ledger(read_only=True) as ledger:
+        assert ledger.latest(1)[0].stage == "unknown"
