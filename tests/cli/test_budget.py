@@ -12,6 +12,7 @@ import time
 import pytest
 
 from negajoule.ledger import Activity, Ledger
+from negajoule.meter import Journal, Meter
 from negajoule.meter.journal import journal_folder, read_journal
 from negajoule.units import Energy, Footprint
 
@@ -197,6 +198,19 @@ class TestJournal:
         assert (len(rows), row.kind, row.status, row.zone) == (3, "run", "failed", "FRA")
         assert any("interrupted" in note for note in row.footprint.notes)
         assert list(journal_folder().iterdir()) == []
+
+    def test_a_report_counts_what_was_killed_before_it(self, nj):
+        meter = Meter.for_process(probes=[])
+        path = Journal(meter, run="run-dead", label="doomed", heartbeat_s=None).path
+        # As another boot left it.
+        path.write_text(path.read_text().replace(f'"boot_id":"{meter.host.boot_id}"', '"boot_id":"before"'))
+        copy = path.read_bytes()
+        path.unlink()
+        path.write_bytes(copy)
+        done = nj("report", "--by", "label")
+        assert "booked from its journal: doomed" in done.stderr
+        assert "doomed" in done.stdout
+        assert nj("report").stderr == ""
 
     def test_runs_that_end_or_never_start_leave_no_journal(self, nj):
         nj("run", "--", *python("pass"))

@@ -7,6 +7,7 @@ import sys
 import click
 
 from negajoule.cli.budgeted import OVER_BUDGET
+from negajoule.cli.look_back import look_back_before_reading
 from negajoule.cli.output import json_option, print_json
 from negajoule.cli.span import span_s
 from negajoule.errors import ConfigError
@@ -46,6 +47,7 @@ def check(limit: str, label: str | None, since: str | None, budget_on: str, as_j
         project=label or "",
         window_s=None if since is None else span_s(since, "--since"),
     )
+    look_back_before_reading()
     with Ledger(read_only=True) as ledger:
         spent = allowed.spent(ledger)
     standing = allowed.standing(None, spent, running=False)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from negajoule.cli.look_back import look_back_before_reading
 from negajoule.cli.output import json_option, print_json, print_table
 from negajoule.cli.span import span_s
 from negajoule.ledger import GROUPS, Ledger
@@ -35,6 +36,7 @@ def report(since: str | None, by: str, as_json: bool) -> None:
     Example: negajoule report --since 7d --by model
     """
     since_s = None if since is None else time.time() - span_s(since, "--since")
+    look_back_before_reading()
     with Ledger(read_only=True) as ledger:
         groups = ledger.totals(since_s=since_s, by=by)
         whole = ledger.totals(since_s=since_s)

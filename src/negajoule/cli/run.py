@@ -14,11 +14,12 @@ import click
 
 from negajoule.cli.budgeted import OVER_BUDGET, BudgetedRun, BudgetGuard, budget_of
 from negajoule.cli.card import card
+from negajoule.cli.look_back import look_back
 from negajoule.cli.output import say
 from negajoule.config import Settings
 from negajoule.errors import ConfigError, NegajouleError
 from negajoule.instrument import find_here
-from negajoule.instrument.interrupted import book_interrupted, done_with
+from negajoule.instrument.interrupted import done_with
 from negajoule.ledger import Activity, Ledger, new_id
 from negajoule.meter import Meter, adopt_orphans
 from negajoule.meter.journal import Journal
@@ -86,7 +87,7 @@ def run(
     ledger = None if no_record else Ledger()
     try:
         if ledger is not None:
-            _look_back(ledger, here)
+            look_back(ledger, here)
         plan = None if allowed is None else BudgetedRun.plan(allowed, name, here.host.host_id)
         if plan is not None:
             if not as_json:
@@ -169,14 +170,6 @@ def _measure(
     _show(activity, code, account, title, as_json=as_json, output=output)
     over = standing is not None and standing.state == "over"
     return OVER_BUDGET if stopped or (over and code == 0) else code
-
-
-def _look_back(ledger: Ledger, here: Here) -> None:
-    try:
-        for activity in book_interrupted(ledger, here):
-            say(f"an interrupted run was booked from its journal: {activity.label or activity.id}")
-    except NegajouleError as error:
-        say(str(error))
 
 
 def _execute(command: Sequence[str], started: Callable[[subprocess.Popen[bytes]], None] | None) -> int:

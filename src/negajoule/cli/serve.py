@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from negajoule.cli.look_back import look_back
 from negajoule.cli.output import say
 from negajoule.config import Settings
 from negajoule.errors import ConfigError
@@ -97,6 +98,7 @@ def _serve(
 
     here = find_here(settings)
     with Ledger() as ledger:
+        look_back(ledger, here)
         writer = LedgerWriter(ledger, report=lambda error: say(str(error)))
         accounts = Accounts(here, writer, Metrics())
         splitter = RequestSplitter(Meter.for_process())

@@ -4,6 +4,7 @@
 - ``heartbeat``: one thread that looks after measurements which last
 - ``here``: this machine at this place, which turns a share of it into a footprint
 - ``interrupted``: what was killed, booked from its journal
+- ``live``, ``processes``: the machine as it is now, by device and by process
 - ``labels``: the name of the work that requests are made for
 - ``measurement``: ``with measure("label")`` and the decorator ``measured``
 - ``hosted``, ``provider``: the estimate for models that run elsewhere, and who serves them

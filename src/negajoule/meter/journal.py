@@ -239,13 +239,11 @@ def unfinished(folder: Path, boot_id: str) -> list[JournalEntry]:
     Raises:
         OSError: if a file can't be read.
     """
-    last = merge_journals(sorted(folder.glob("*.jsonl"))).values()
+    # Asked before reading: the journal of a run that lasts for weeks is long.
+    unlocked = [path for path in sorted(folder.glob("*.jsonl")) if not _locked(path)]
+    last = merge_journals(unlocked).values()
     return [
-        entry
-        for entry in last
-        if not entry.final
-        and not (entry.boot_id == boot_id and _alive(entry.pid))
-        and not _locked(folder / f"{entry.run}.jsonl")
+        entry for entry in last if not entry.final and not (entry.boot_id == boot_id and _alive(entry.pid))
     ]
 
 
