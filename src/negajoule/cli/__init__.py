@@ -7,6 +7,6 @@
 - ``frame``: a look at the machine as lines that fit a terminal
 - ``budgeted``: a budget around a command
 - ``look_back``: what was killed since the last command, booked
-- ``budget`` ``calibrate`` ``catalog`` ``config`` ``doctor`` ``estimate`` ``explain`` ``grid`` ``play`` ``report``
-  ``run`` ``serve`` ``watch``: the commands
+- ``budget`` ``calibrate`` ``catalog`` ``config`` ``doctor`` ``estimate`` ``explain`` ``grid`` ``play``
+  ``report`` ``run`` ``serve`` ``watch``: the commands
 """
