@@ -81,8 +81,8 @@ def _row(name: str, group: Totals) -> tuple[str, ...]:
     return (
         name if len(name) <= 40 else name[:39] + "…",
         str(group.activities),
-        str(group.tokens_in),
-        str(group.tokens_out),
+        "-" if group.tokens_in is None else str(group.tokens_in),
+        "-" if group.tokens_out is None else str(group.tokens_out),
         "-" if group.cpu_seconds is None else number_text(group.cpu_seconds, 3),
         _value("it_energy", indicators["it_energy"]),
         _value("carbon_location", indicators["carbon_location"]),

@@ -69,7 +69,7 @@ def _content(ledger: Ledger, here: Here) -> dict[str, Any]:
         if whole
         else [],
         "requests": groups["request"].activities if "request" in groups else 0,
-        "tokens_out": whole.tokens_out if whole else 0,
+        "tokens_out": _count(whole.tokens_out if whole else 0),
         "kinds": [
             (name, group.activities, *_total_text("it_energy", group.indicators["it_energy"]))
             for name, group in groups.items()

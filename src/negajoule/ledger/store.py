@@ -70,13 +70,13 @@ class IndicatorTotal(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """Sums over a group of activities."""
+    """Sums over a group of activities; ``None`` where no activity of it knows."""
 
     group: str
     activities: int
     seconds: float
-    tokens_in: int
-    tokens_out: int
+    tokens_in: int | None
+    tokens_out: int | None
     cpu_seconds: float | None
     indicators: dict[str, IndicatorTotal]
 
@@ -207,7 +207,9 @@ class Ledger:
         )
         sql = (
             f"SELECT {group} AS grouped, count(*) AS n, total(seconds) AS seconds, "
-            f"total(tokens_in) AS tokens_in, total(tokens_out) AS tokens_out, "
+            # total, because sum fails where whole numbers overflow; it is 0 where nothing is known.
+            f"CASE WHEN count(tokens_in) THEN total(tokens_in) END AS tokens_in, "
+            f"CASE WHEN count(tokens_out) THEN total(tokens_out) END AS tokens_out, "
             f"sum(cpu_seconds) AS cpu_seconds, "
             f"{sums} FROM activity {shared}WHERE started_s >= ? GROUP BY grouped ORDER BY it_energy DESC"
         )
@@ -216,8 +218,8 @@ class Ledger:
                 group=row["grouped"],
                 activities=row["n"],
                 seconds=row["seconds"],
-                tokens_in=int(row["tokens_in"]),
-                tokens_out=int(row["tokens_out"]),
+                tokens_in=None if row["tokens_in"] is None else int(row["tokens_in"]),
+                tokens_out=None if row["tokens_out"] is None else int(row["tokens_out"]),
                 cpu_seconds=row["cpu_seconds"],
                 indicators={
                     name: IndicatorTotal(
