@@ -136,6 +136,10 @@ class TestStanding:
         much = Spent(energy(95.0).within("none"), 3, 1)
         assert budget.standing(own, much).state == "over"
 
+    def test_a_small_share_is_said_without_an_exponent(self):
+        assert "used, under 0.1 % by" in Budget.parse("5 kWh").standing(energy(2.0).within("none")).text
+        assert "used, 0 % by" in Budget.parse("5 kWh").standing(energy(0.0).within("none")).text
+
     def test_water_counts_only_when_both_waters_are_known(self):
         litre = Water.exact(1.0, "modelled", "facility")
         budget = Budget.parse("5 L")

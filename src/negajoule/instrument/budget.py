@@ -237,8 +237,10 @@ class Standing(NamedTuple):
         if self.known is None:
             return f"can't be judged against {limit}{gap}"
         start = "can't be judged: at least " if self.state == "unknown" else ""
+        percent = 100 * (self.share or 0.0)
+        shown = "under 0.1" if 0 < percent < 0.1 else number_text(percent, 3)
         return (
-            f"{start}{range_text(self.known)} of {limit} used, {number_text(100 * (self.share or 0.0), 3)} % "
+            f"{start}{range_text(self.known)} of {limit} used, {shown} % "
             f"by the {_NAMES[self.budget.judged_on]}{gap}"
         )
 
