@@ -79,8 +79,8 @@ class Journal:
         for purse, _ in reservation.takes:
             if purse.index not in self._declared:
                 lines += self._declaration(purse)
-        takes = [(purse.index, units) for purse, units in reservation.takes]
-        self._append(lines + _encode(("reserve", reservation.number, reservation.request_id, takes)) + b"\n")
+        self._open.add(reservation.number)
+        self._append(lines + _line(reservation))
 
     def end(self, reservation: Reservation) -> None:
         """Write down how a reservation ended; one that isn't in this journal is no concern of it."""

@@ -42,6 +42,7 @@ class Purse:
         "refusals",
         "requests",
         "returned",
+        "running",
         "scale",
         "spent",
         "touched",
@@ -57,7 +58,7 @@ class Purse:
         self.ends_s = _FOREVER
         self.granted, self.returned, self.spent = mine.granted, mine.returned, mine.spent
         self.overrun, self.requests, self.refusals = mine.overrun, mine.requests, mine.refusals
-        self.held = 0
+        self.held = self.running = 0
         self.touched = False
         self.acknowledged = self.statement()
 
@@ -171,6 +172,7 @@ class Wallet:
             return Shortage(wants)
         for purse, units in takes:
             purse.held += units
+            purse.running += 1
             purse.touched = True
         self._reservations += 1
         reservation = Reservation(self._reservations, request_id, takes, made_s)
@@ -199,6 +201,7 @@ class Wallet:
                 overrun = True
                 purse.overrun += units - bound
             purse.held -= bound
+            purse.running -= 1
             purse.spent += units
             purse.requests += 1
             charged.append((account.id, units))
@@ -211,6 +214,7 @@ class Wallet:
             return reservation.receipt
         for purse, bound in reservation.takes:
             purse.held -= bound
+            purse.running -= 1
         return self._end(reservation, Receipt("released", ()))
 
     def take_back(self, now_s: float) -> None:
@@ -242,7 +246,7 @@ class Wallet:
         for purse in self.purses():
             key = (purse.account.id, purse.window)
             purse.acknowledged = spoken.get(key, purse.acknowledged)
-            over = purse.held == 0 and purse.free <= 0 and purse.statement() == purse.acknowledged
+            over = not purse.running and purse.free <= 0 and purse.statement() == purse.acknowledged
             if over and key in self._past:
                 del self._past[key]
         for account_id, _ in spoken:
