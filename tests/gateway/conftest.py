@@ -13,14 +13,14 @@ import uvicorn
 
 from negajoule.dashboard import pages
 from negajoule.gateway import Accounts, Metrics, create_app
+from negajoule.gateway.limits import Limits
+from negajoule.gateway.listener import guarded_protocol
 from negajoule.instrument import find_here
 from negajoule.ledger import Ledger, LedgerWriter
 from negajoule.meter import Meter, RequestSplitter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from starlette.applications import Starlette
 
     from negajoule.gateway.backend import Backend
 
@@ -38,10 +38,10 @@ class Running(NamedTuple):
 
 
 @contextlib.contextmanager
-def serving(app: Starlette) -> Iterator[str]:
-    """Run an application on a free loopback port."""
+def serving(app, **options) -> Iterator[str]:
+    """Run an application on a free loopback port; options go to uvicorn."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=5))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=5, **options))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     while not server.started and thread.is_alive():
@@ -56,8 +56,9 @@ def serving(app: Starlette) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def gateway(make_backend: MakeBackend, *, max_body_bytes: int = 1_000_000) -> Iterator[Running]:
-    """Run our gateway with a fresh ledger."""
+def gateway(make_backend: MakeBackend, *, limits: Limits | None = None, **options) -> Iterator[Running]:
+    """Run our gateway with a fresh ledger; options go to ``create_app``."""
+    limits = limits or Limits(max_body_bytes=1_000_000)
     here = find_here()
     with Ledger() as ledger:
         writer = LedgerWriter(ledger, retry_s=0.05)
@@ -87,11 +88,12 @@ def gateway(make_backend: MakeBackend, *, max_body_bytes: int = 1_000_000) -> It
             accounts=accounts,
             splitter=splitter,
             ledger=ledger,
-            max_body_bytes=max_body_bytes,
             pages=pages(ledger, here, "a test"),
+            limits=limits,
+            **options,
         )
         try:
-            with serving(app) as url:
+            with serving(app, http=guarded_protocol(limits)) as url:
                 yield Running(url, ledger, writer, splitter, meter)
         finally:
             writer.close()

@@ -87,6 +87,7 @@ def _serve(
     from negajoule.gateway import (
         Accounts,
         EngineBackend,
+        Limits,
         Metrics,
         UpstreamBackend,
         create_app,
@@ -122,8 +123,8 @@ def _serve(
             accounts=accounts,
             splitter=splitter,
             ledger=ledger,
-            max_body_bytes=settings["max_body_bytes"],
             pages=pages(ledger, here, behind),
+            limits=Limits.of(settings),
         )
         server = uvicorn.Server(
             uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=30)

@@ -1,29 +1,88 @@
 """The OpenAI-compatible server that knows what each answer cost.
 
+Who may ask, and within which limits:
+
+- ``keys``: the file of API keys
+- ``keyring``: the keys in memory, reloaded when the file changes
+- ``caller``: who asks
+- ``door``: who may come in, by which key, to what
+- ``limits``: how much and how long
+- ``listener``: what a connection may do before its request is there
+- ``intake``: a request's body, no larger than allowed
+- ``headers``: which headers go on to an upstream
+
+From request to answer:
+
 - ``wire``: OpenAI's wire format and the shape of an error
 - ``sse``: server-sent events, cut from a byte stream
-- ``backend``: what stands behind the server
+- ``adapters``: other providers' formats
+- ``app``: calls to a model, and how they end
+- ``pages``: everything else
+- ``reply``: the answer to one request
+
+What stands behind:
+
+- ``backend``: what the server expects of it
 - ``local``: the embedded engine
 - ``upstream``: any OpenAI-compatible server
 - ``upstream_cost``: the estimate of what its model costs
+
+What is kept and told:
+
 - ``accounts``: shares to footprints, rows and counters
 - ``metrics``: Prometheus
-- ``app``: routes, limits, errors
+- ``visit``, ``logs``, ``traces``: one line and one span a request
+
+Names load their module when they are first used, so that the keys can be had without the server.
 """
 
-from negajoule.gateway.accounts import Accounts, Tokens
-from negajoule.gateway.app import create_app
-from negajoule.gateway.local import EngineBackend
-from negajoule.gateway.metrics import Metrics
-from negajoule.gateway.upstream import UpstreamBackend
-from negajoule.gateway.upstream_cost import upstream_cost
+from negajoule.lazy import names_from
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from negajoule.gateway.accounts import Accounts, Tokens
+    from negajoule.gateway.app import Gateway, create_app
+    from negajoule.gateway.door import Door
+    from negajoule.gateway.keyring import KeyRing
+    from negajoule.gateway.keys import KeyFile
+    from negajoule.gateway.limits import Limits
+    from negajoule.gateway.listener import guarded_protocol
+    from negajoule.gateway.local import EngineBackend
+    from negajoule.gateway.metrics import Metrics
+    from negajoule.gateway.upstream import UpstreamBackend
+    from negajoule.gateway.upstream_cost import upstream_cost
 
 __all__ = [
     "Accounts",
+    "Door",
     "EngineBackend",
+    "Gateway",
+    "KeyFile",
+    "KeyRing",
+    "Limits",
     "Metrics",
     "Tokens",
     "UpstreamBackend",
     "create_app",
+    "guarded_protocol",
     "upstream_cost",
 ]
+
+__getattr__ = names_from(
+    globals(),
+    {
+        "Accounts": ".accounts",
+        "Door": ".door",
+        "EngineBackend": ".local",
+        "Gateway": ".app",
+        "KeyFile": ".keys",
+        "KeyRing": ".keyring",
+        "Limits": ".limits",
+        "Metrics": ".metrics",
+        "Tokens": ".accounts",
+        "UpstreamBackend": ".upstream",
+        "create_app": ".app",
+        "guarded_protocol": ".listener",
+        "upstream_cost": ".upstream_cost",
+    },
+)

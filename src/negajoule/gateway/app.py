@@ -1,4 +1,8 @@
-"""The web application: routes, headers, limits, errors in OpenAI's shape."""
+"""The web application: who may ask, within which limits, and how an answer or an error leaves.
+
+Calls to a model are served here, directly on ASGI, for they come by the thousand; all other pages go through
+Starlette's routes.
+"""
 
 from __future__ import annotations
 
@@ -8,235 +12,269 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import msgspec
-from starlette.applications import Starlette
-from starlette.responses import Response
-from starlette.routing import Route
+from starlette.exceptions import HTTPException
+from starlette.routing import Router
 
-from negajoule._version import __version__
-from negajoule.errors import NegajouleError, RequestError
-from negajoule.gateway.sse import event
-from negajoule.gateway.wire import error_body, parse_call, status_of
+from negajoule.errors import EngineError, NegajouleError, RequestError
+from negajoule.gateway.caller import CALLER
+from negajoule.gateway.door import Door, once_only
+from negajoule.gateway.headers import client_id, passed_on
+from negajoule.gateway.intake import Intake
+from negajoule.gateway.limits import Limits
+from negajoule.gateway.logs import log_crash, log_visit
+from negajoule.gateway.pages import Pages
+from negajoule.gateway.reply import Fields, Reply
+from negajoule.gateway.visit import Visit
+from negajoule.gateway.wire import parse_call
+from negajoule.ledger import new_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from starlette.requests import Request
     from starlette.routing import BaseRoute
     from starlette.types import Receive, Scope, Send
 
     from negajoule.gateway.accounts import Accounts
     from negajoule.gateway.backend import Backend, Exchange
-    from negajoule.gateway.wire import Task
+    from negajoule.gateway.traces import Tracer
+    from negajoule.gateway.wire import Call, Task
     from negajoule.ledger import Ledger
     from negajoule.meter import RequestSplitter
+    from negajoule.units import Footprint
 
-__all__ = ["create_app"]
+__all__ = ["CALLS", "Gateway", "create_app"]
 
-_JSON = "application/json"
-_IDLE_HEARTBEAT_S = 60.0
+CALLS: dict[str, tuple[Task, str]] = {
+    "/v1/chat/completions": ("chat", "chat"),
+    "/v1/completions": ("completion", "completions"),
+}
+"""Calls to a model: their task and the scope that a key needs."""
+
+_HEARTBEAT_S = 60.0
 
 
-class _Gateway:
+class Gateway:
+    """The application, as ASGI calls it.
+
+    Args:
+        backend: answers calls; closed when the server stops.
+        accounts: books them.
+        splitter: this process's joules.
+        pages: what isn't a call to a model.
+        door: lets requests in.
+        limits: how much and how long; may be replaced while it runs.
+        tracer: records requests as spans.
+    """
+
     def __init__(
         self,
         backend: Backend,
         accounts: Accounts,
         splitter: RequestSplitter,
-        ledger: Ledger,
-        max_body_bytes: int,
+        pages: Sequence[BaseRoute],
+        door: Door,
+        limits: Limits,
+        tracer: Tracer | None,
     ) -> None:
-        self.backend = backend
-        self.accounts = accounts
-        self.splitter = splitter
-        self.ledger = ledger
-        self.max_body_bytes = max_body_bytes
-        self.started_s = time.time()
+        self.door = door
+        self.limits = limits
+        self._backend = backend
+        self._accounts = accounts
+        self._splitter = splitter
+        self._tracer = tracer
+        self._zone = (b"x-negajoule-zone", accounts.here.factors.zone.encode("ascii", "replace"))
+        self._started_s = time.time()
+        self._pages = Router(list(pages), redirect_slashes=False, lifespan=self._lifespan)
         accounts.metrics.watch("negajoule_in_flight", "Requests that run now", lambda: splitter.in_flight)
         accounts.metrics.watch(
             "negajoule_ledger_pending", "Rows not yet written", lambda: accounts.writer.pending
         )
 
-    async def chat(self, request: Request) -> Response:
-        return await self._call("chat", request)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or the server's start and stop."""
+        if scope["type"] == "http":
+            call = CALLS.get(scope["path"]) if scope["method"] == "POST" else None
+            if call is None:
+                await self._page(scope, receive, send)
+            else:
+                await self._call(*call, scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._pages(scope, receive, send)
 
-    async def completion(self, request: Request) -> Response:
-        return await self._call("completion", request)
-
-    async def models(self, request: Request) -> Response:
-        models = await self.backend.models()
-        wanted = request.path_params.get("model")
-        if wanted is None:
-            return _json({"object": "list", "data": models})
-        for model in models:
-            if model["id"] == wanted:
-                return _json(model)
-        raise RequestError(f"the model {wanted!r} isn't served here", code="R103", status=404, param="model")
-
-    async def footprint(self, request: Request) -> Response:
-        found = await asyncio.to_thread(self.ledger.get, request.path_params["id"])
-        if found is None:
-            raise RequestError("no request of that id is in the ledger", code="R106", status=404)
-        return _json(
-            {
-                "id": found.id,
-                "model": found.model,
-                "status": found.status,
-                "tokens_in": found.tokens_in,
-                "tokens_out": found.tokens_out,
-                "cpu_seconds": found.cpu_seconds,
-                "footprint": found.footprint.to_dict(),
-            }
-        )
-
-    async def health(self, _: Request) -> Response:
-        balance = self.splitter.balance()
-        writer = self.accounts.writer
-        return _json(
-            {
-                "schema": "negajoule.health/1",
-                "status": "ok" if not writer.failures or not writer.pending else "ledger behind",
-                "version": __version__,
-                "zone": self.accounts.here.factors.zone,
-                "cpu_seconds": time.process_time(),
-                "energy": {**balance._asdict(), "residual_relative": balance.residual_relative},
-                "ledger": {"pending": writer.pending, "failed_writes": writer.failures},
-            }
-        )
-
-    async def metrics(self, _: Request) -> Response:
-        text = await asyncio.to_thread(self.accounts.metrics.text)
-        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
-
-    async def _call(self, task: Task, request: Request) -> Response:
-        call = parse_call(task, await self._body(request))
-        exchange = await self.backend.open(call)
-        watch = asyncio.create_task(_cancel_when_gone(request, exchange))
+    async def _call(self, task: Task, need: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a call to a model."""
+        visit = Visit("POST", scope["path"], task)
+        intake, reply = Intake(receive, self.limits.max_body_bytes), Reply(send)
+        failure: NegajouleError | None = None
         try:
-            if not call.stream:
-                answer = await exchange.plain()
-                watch.cancel()
-                return _json(answer, headers=self._headers(exchange))
-            events = exchange.events()
-            first = await anext(events)
-        except BaseException as error:
-            watch.cancel()
-            if isinstance(error, asyncio.CancelledError):
-                await exchange.cancel()
+            async with asyncio.timeout(self.limits.body_timeout_s) as clock:
+                headers = _headers(visit, scope)
+                visit.caller = self.door.admit(headers, need)
+                CALLER.set(visit.caller)
+                call = parse_call(task, await intake.read())
+                visit.model, visit.stream = call.model, call.stream
+                visit.caller.check_model(call.model)
+                passed = passed_on(scope["headers"])
+                if passed:
+                    call = msgspec.structs.replace(call, headers=passed)
+                clock.reschedule(asyncio.get_running_loop().time() + self.limits.request_timeout_s)
+                self.door.enter(visit.caller)
+                try:
+                    await self._answer(call, visit, receive, reply)
+                finally:
+                    self.door.leave(visit.caller)
+        except TimeoutError as error:
+            status = 504 if intake.whole else 408
+            late = RequestError("the request took too long", code="R112", status=status)
+            failure = late if clock.expired() else _crash(error)
+        except NegajouleError as error:
+            failure = error
+        except Exception as error:
+            failure = _crash(error)
+        if failure is not None:
+            visit.error = failure.code
+            await reply.fail(failure, self._fields(visit), intake)
+        visit.status = visit.status or reply.status
+        log_visit(visit)
+        if self._tracer is not None:
+            self._tracer.record(visit, dict(scope["headers"]))
+
+    async def _answer(self, call: Call, visit: Visit, receive: Receive, reply: Reply) -> None:
+        exchange = await self._backend.open(call)
+        visit.request_id = exchange.request_id
+        watch = asyncio.create_task(_cancel_when_gone(receive, exchange, visit))
+        ended = False
+        try:
+            if call.stream:
+                events = exchange.events()
+                first = await anext(events)
+                await reply.events(first, events, self._fields(visit, exchange))
+            else:
+                answer = msgspec.json.encode(await exchange.plain())
+                await reply.whole(answer, self._fields(visit, exchange))
+            ended = True
+        except NegajouleError:
+            ended = True
             raise
-        return _EventStream(first, events, exchange, watch, self._headers(exchange))
+        finally:
+            watch.cancel()
+            if not ended:
+                await exchange.cancel()
+            visit.take(exchange)
 
-    async def _body(self, request: Request) -> bytes:
-        body = bytearray()
-        async for piece in request.stream():
-            body += piece
-            if len(body) > self.max_body_bytes:
-                raise RequestError(
-                    f"the body is larger than {self.max_body_bytes} bytes", code="R105", status=413
-                )
-        return bytes(body)
+    async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve any other page."""
+        path = scope["path"]
+        visit = Visit(scope["method"], path if path in CALLS else "other")
+        intake, reply = Intake(receive, self.limits.max_body_bytes), Reply(send)
+        failure: NegajouleError | None = None
+        try:
+            visit.caller = self.door.admit_to_page(_headers(visit, scope), path)
+            CALLER.set(visit.caller)
+            scope["app"] = self
+            reply.fields = self._fields(visit)
+            await self._pages(scope, receive, reply.send)
+        except HTTPException as error:
+            failure = _page_error(path, scope["method"], error)
+            allowed = "POST" if path in CALLS else (error.headers or {}).get("Allow", "")
+            reply.fields += [(b"allow", allowed.encode())] if allowed else []
+        except NegajouleError as error:
+            failure = error
+        except Exception as error:
+            failure = _crash(error)
+        if failure is not None:
+            visit.error = failure.code
+            if not reply.status:
+                await reply.fail(failure, reply.fields, intake, page=not path.startswith("/v1/"))
+        visit.path = getattr(scope.get("route"), "path", visit.path)
+        visit.status = reply.status
+        log_visit(visit)
 
-    def _headers(self, exchange: Exchange) -> dict[str, str]:
-        headers = {
-            "x-negajoule-request-id": exchange.request_id,
-            "x-negajoule-zone": self.accounts.here.factors.zone,
-            "x-negajoule-footprint": f"/v1/footprints/{exchange.request_id}",
-        }
-        cost = exchange.cost
-        if cost is not None and cost.it_energy is not None:
-            energy = cost.it_energy
-            headers["x-negajoule-energy-j"] = f"{energy.value:.6g}"
-            headers["x-negajoule-energy-j-range"] = f"{energy.low:.6g}-{energy.high:.6g}"
-            headers["x-negajoule-basis"] = energy.basis
-            if cost.carbon_location is not None:
-                headers["x-negajoule-carbon-g"] = f"{cost.carbon_location.value:.6g}"
-        return headers
+    def _fields(self, visit: Visit, exchange: Exchange | None = None) -> Fields:
+        """Header fields of an answer: its ids and, once it is known, its footprint."""
+        if not visit.request_id:
+            visit.request_id = new_id("req")
+        ours = visit.request_id.encode()
+        fields = [
+            (b"x-request-id", ours if visit.client_id is None else visit.client_id.encode()),
+            (b"x-negajoule-request-id", ours),
+        ]
+        if exchange is not None:
+            fields += [self._zone, (b"x-negajoule-footprint", b"/v1/footprints/" + ours)]
+            if exchange.cost is not None:
+                fields += _cost_fields(exchange.cost)
+        return fields
 
-    async def keep_idle(self) -> None:
-        since_s = self.started_s
+    @asynccontextmanager
+    async def _lifespan(self, _: object) -> AsyncIterator[None]:
+        beat = asyncio.create_task(self._keep())
+        try:
+            yield
+        finally:
+            await self._backend.close()
+            beat.cancel()
+            with suppress(asyncio.CancelledError):
+                await beat
+            if self._tracer is not None:
+                await asyncio.to_thread(self._tracer.close)
+
+    async def _keep(self) -> None:
+        """Book idle time and note which keys were used, now and then and at the end."""
+        since_s = self._started_s
         try:
             while True:
-                await asyncio.sleep(_IDLE_HEARTBEAT_S)
+                await asyncio.sleep(_HEARTBEAT_S)
                 now_s = time.time()
-                self.accounts.book_idle(self.splitter.take_idle(), since_s=since_s)
+                self._accounts.book_idle(self._splitter.take_idle(), since_s=since_s)
                 since_s = now_s
+                await asyncio.to_thread(self.door.note_use)
         finally:
-            self.accounts.book_idle(self.splitter.take_idle(), since_s=since_s)
+            self._accounts.book_idle(self._splitter.take_idle(), since_s=since_s)
+            self.door.note_use()
 
 
-async def _cancel_when_gone(request: Request, exchange: Exchange) -> None:
+def _headers(visit: Visit, scope: Scope) -> dict[bytes, bytes]:
+    headers = once_only(scope["headers"])
+    visit.client_id = client_id(headers.get(b"x-request-id"))
+    return headers
+
+
+def _cost_fields(cost: Footprint) -> Fields:
+    energy = cost.it_energy
+    if energy is None:
+        return []
+    fields = [
+        (b"x-negajoule-energy-j", b"%.6g" % energy.value),
+        (b"x-negajoule-energy-j-range", b"%.6g-%.6g" % (energy.low, energy.high)),
+        (b"x-negajoule-basis", energy.basis.encode()),
+    ]
+    if cost.carbon_location is not None:
+        fields.append((b"x-negajoule-carbon-g", b"%.6g" % cost.carbon_location.value))
+    return fields
+
+
+async def _cancel_when_gone(receive: Receive, exchange: Exchange, visit: Visit) -> None:
     """Stop the work when the client hangs up."""
-    while (await request.receive())["type"] != "http.disconnect":
+    while (await receive())["type"] != "http.disconnect":
         pass
+    visit.status = 499
     await exchange.cancel()
 
 
-class _EventStream(Response):
-    """Passes events on; an error in their midst ends them with an error event and without an end mark."""
-
-    media_type = "text/event-stream"
-
-    def __init__(
-        self,
-        first: bytes,
-        events: AsyncIterator[bytes],
-        exchange: Exchange,
-        watch: asyncio.Task[None],
-        headers: dict[str, str],
-    ) -> None:
-        self.status_code = 200
-        self.background = None
-        self.init_headers(headers)
-        del self.headers["content-length"]
-        self._first, self._events, self._exchange, self._watch = first, events, exchange, watch
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        done = False
-        try:
-            await send(
-                {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
-            )
-            await send({"type": "http.response.body", "body": self._first, "more_body": True})
-            async for piece in self._events:
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
-            done = True
-            await send({"type": "http.response.body", "body": b""})
-        except NegajouleError as error:
-            done = True
-            await send({"type": "http.response.body", "body": event(error_body(error))})
-        finally:
-            self._watch.cancel()
-            if not done:
-                await self._exchange.cancel()
+def _page_error(path: str, method: str, error: HTTPException) -> RequestError:
+    if error.status_code == 404 and path not in CALLS:
+        return RequestError(
+            f"there is no {path[:200]} here",
+            code="R106",
+            status=404,
+            fix="see /v1/models, /v1/chat/completions, /v1/completions, /openapi.json, /healthz, /metrics, /",
+        )
+    return RequestError(f"{path} doesn't take {method}", code="R106", status=405)
 
 
-def _json(data: object, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(msgspec.json.encode(data), status, media_type=_JSON, headers=headers)
-
-
-async def _on_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, NegajouleError)
-    headers = {"retry-after": "1"} if error.code == "R107" else None
-    return Response(error_body(error), status_of(error), media_type=_JSON, headers=headers)
-
-
-async def _on_missing(request: Request, _: Exception) -> Response:
-    error = RequestError(
-        f"there is no {request.url.path} here",
-        code="R106",
-        status=404,
-        fix="see /v1/models, /v1/chat/completions, /v1/completions, /healthz, /metrics and /",
-    )
-    return await _on_error(request, error)
-
-
-async def _on_wrong_method(request: Request, _: Exception) -> Response:
-    error = RequestError(f"{request.url.path} doesn't take {request.method}", code="R106", status=405)
-    return await _on_error(request, error)
-
-
-async def _on_crash(_: Request, error: Exception) -> Response:
-    failure = NegajouleError(f"the server failed: {type(error).__name__}", code="E102")
-    return Response(error_body(failure), 500, media_type=_JSON)
+def _crash(error: Exception) -> EngineError:
+    log_crash(error)
+    return EngineError(f"the server failed: {type(error).__name__}", status=500)
 
 
 def create_app(
@@ -245,9 +283,11 @@ def create_app(
     accounts: Accounts,
     splitter: RequestSplitter,
     ledger: Ledger,
-    max_body_bytes: int,
     pages: Sequence[BaseRoute] = (),
-) -> Starlette:
+    door: Door | None = None,
+    limits: Limits | None = None,
+    tracer: Tracer | None = None,
+) -> Gateway:
     """Put the server together.
 
     Args:
@@ -255,38 +295,10 @@ def create_app(
         accounts: books them.
         splitter: this process's joules.
         ledger: read for single footprints.
-        max_body_bytes: largest request body.
         pages: further routes, such as the dashboard's.
+        door: lets requests in; by default all of them.
+        limits: how much and how long; by default as the settings' defaults.
+        tracer: records requests as spans.
     """
-    gateway = _Gateway(backend, accounts, splitter, ledger, max_body_bytes)
-
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        idle = asyncio.create_task(gateway.keep_idle())
-        try:
-            yield
-        finally:
-            await backend.close()
-            idle.cancel()
-            with suppress(asyncio.CancelledError):
-                await idle
-
-    return Starlette(
-        routes=[
-            Route("/v1/chat/completions", gateway.chat, methods=["POST"]),
-            Route("/v1/completions", gateway.completion, methods=["POST"]),
-            Route("/v1/models", gateway.models),
-            Route("/v1/models/{model:path}", gateway.models),
-            Route("/v1/footprints/{id}", gateway.footprint),
-            Route("/healthz", gateway.health),
-            Route("/metrics", gateway.metrics),
-            *pages,
-        ],
-        exception_handlers={
-            NegajouleError: _on_error,
-            404: _on_missing,
-            405: _on_wrong_method,
-            Exception: _on_crash,
-        },
-        lifespan=lifespan,
-    )
+    own = Pages(backend, accounts, splitter, ledger).routes()
+    return Gateway(backend, accounts, splitter, [*own, *pages], door or Door(), limits or Limits(), tracer)

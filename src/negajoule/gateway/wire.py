@@ -26,7 +26,7 @@ class _Message(msgspec.Struct):
 
 
 class _Body(msgspec.Struct):
-    model: Annotated[str, msgspec.Meta(min_length=1)]
+    model: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
     max_tokens: _Count | None = None
@@ -52,6 +52,7 @@ class Call(msgspec.Struct, frozen=True):
         stream: whether the client wants events.
         include_usage: whether the client asked for usage in its stream.
         raw: the body as it came.
+        headers: the client's headers that an upstream may see; see ``headers``.
     """
 
     task: Task
@@ -59,6 +60,7 @@ class Call(msgspec.Struct, frozen=True):
     stream: bool
     include_usage: bool
     raw: bytes
+    headers: dict[str, str] = {}
 
     def body(self) -> dict[str, Any]:
         """The body as a dictionary, unknown fields included."""

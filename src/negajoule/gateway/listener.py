@@ -1,0 +1,102 @@
+"""What a connection may do before its request is there: how many, how large a header, how slowly.
+
+uvicorn has no such limits: its header parser takes any length, and a client may take for ever to send a
+header (slowloris). Here they are put around its protocol. They cost a request nothing but a comparison, since
+the clock runs only while a header is incomplete.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+from negajoule.errors import RequestError
+from negajoule.gateway.wire import error_body
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from negajoule.gateway.limits import Limits
+
+__all__ = ["guarded_protocol"]
+
+_PHRASES = {
+    400: b"Bad Request",
+    408: b"Request Timeout",
+    431: b"Request Header Fields Too Large",
+    503: b"Service Unavailable",
+}
+
+
+def guarded_protocol(limits: Limits) -> type[asyncio.Protocol]:
+    """The protocol of uvicorn within limits; its own refusals in OpenAI's shape."""
+    base: Any = AutoHTTPProtocol
+
+    class Guarded(base):  # type: ignore[misc]
+        """One connection."""
+
+        def connection_made(self, transport: asyncio.Transport) -> None:
+            super().connection_made(transport)
+            self._header_bytes = 0
+            self._header_clock = self.loop.call_later(limits.header_timeout_s, self._on_slow_header)
+            if len(self.connections) > limits.max_connections:
+                self._refuse(503, "R107", "too many connections are open", fix="try again")
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._stop_header_clock()
+            super().connection_lost(exc)
+
+        def data_received(self, data: bytes) -> None:
+            if self.transport.is_closing():
+                return
+            if self._header_bytes + len(data) > limits.max_header_bytes and self._header_is_next():
+                end = data.find(b"\r\n\r\n")
+                if end < 0 or self._header_bytes + end > limits.max_header_bytes:
+                    message = f"the header is larger than {limits.max_header_bytes} bytes"
+                    self._refuse(431, "R113", message)
+                    return
+            super().data_received(data)
+            if self._header_is_open():
+                self._header_bytes += len(data)
+                if self._header_clock is None:
+                    self._header_clock = self.loop.call_later(limits.header_timeout_s, self._on_slow_header)
+            elif self._header_clock is not None or self._header_bytes:
+                self._stop_header_clock()
+
+        def send_400_response(self, msg: str) -> None:
+            self._refuse(400, "R113", msg.rstrip(".").lower())
+
+        def _header_is_open(self) -> bool:
+            """Whether a header has begun, or must, and isn't whole."""
+            return self.cycle is None or self.cycle.scope is not self.scope
+
+        def _header_is_next(self) -> bool:
+            """Whether what comes now belongs to a header."""
+            return self._header_is_open() or not self.cycle.more_body
+
+        def _stop_header_clock(self) -> None:
+            self._header_bytes = 0
+            if self._header_clock is not None:
+                self._header_clock.cancel()
+                self._header_clock = None
+
+        def _on_slow_header(self) -> None:
+            self._header_clock = None
+            if self._header_bytes:
+                self._refuse(408, "R112", "the request's header took too long")
+            else:
+                self.transport.close()
+
+        def _refuse(self, status: int, code: str, message: str, *, fix: str = "") -> None:
+            """Answer and close, unless another answer is on its way."""
+            self._stop_header_clock()
+            if not self.transport.is_closing() and (self.cycle is None or self.cycle.response_complete):
+                body = error_body(RequestError(message, code=code, status=status, fix=fix))
+                self.transport.write(
+                    b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
+                    b"connection: close\r\n\r\n%s" % (status, _PHRASES[status], len(body), body)
+                )
+            self.transport.close()
+
+    return Guarded

@@ -1,0 +1,104 @@
+"""What isn't a call to a model: the list of models, single footprints, health, metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+from starlette.responses import Response
+from starlette.routing import Route
+
+from negajoule._version import __version__
+from negajoule.errors import RequestError
+from negajoule.gateway.caller import CALLER
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from negajoule.gateway.accounts import Accounts
+    from negajoule.gateway.backend import Backend
+    from negajoule.ledger import Ledger
+    from negajoule.meter import RequestSplitter
+
+__all__ = ["Pages"]
+
+
+class Pages:
+    """The server's own pages.
+
+    Args:
+        backend: asked for its models.
+        accounts: the books, the machine and the counters.
+        splitter: this process's joules.
+        ledger: read for single footprints.
+    """
+
+    def __init__(
+        self, backend: Backend, accounts: Accounts, splitter: RequestSplitter, ledger: Ledger
+    ) -> None:
+        self._backend = backend
+        self._accounts = accounts
+        self._splitter = splitter
+        self._ledger = ledger
+
+    def routes(self) -> list[Route]:
+        """The routes."""
+        return [
+            Route("/v1/models", self._models),
+            Route("/v1/models/{model:path}", self._models),
+            Route("/v1/footprints/{id}", self._footprint),
+            Route("/healthz", self._health),
+            Route("/metrics", self._metrics),
+        ]
+
+    async def _models(self, request: Request) -> Response:
+        may_ask = CALLER.get().may_ask
+        models = [model for model in await self._backend.models() if may_ask(str(model["id"]))]
+        wanted = request.path_params.get("model")
+        if wanted is None:
+            return _json({"object": "list", "data": models})
+        for model in models:
+            if model["id"] == wanted:
+                return _json(model)
+        raise RequestError(f"the model {wanted!r} isn't served here", code="R103", status=404, param="model")
+
+    async def _footprint(self, request: Request) -> Response:
+        found = await asyncio.to_thread(self._ledger.get, request.path_params["id"])
+        if found is None or not CALLER.get().may_see(found.caller):
+            raise RequestError("no request of that id is in the ledger", code="R106", status=404)
+        return _json(
+            {
+                "id": found.id,
+                "model": found.model,
+                "status": found.status,
+                "tokens_in": found.tokens_in,
+                "tokens_out": found.tokens_out,
+                "cpu_seconds": found.cpu_seconds,
+                "footprint": found.footprint.to_dict(),
+            }
+        )
+
+    async def _health(self, _: Request) -> Response:
+        writer = self._accounts.writer
+        status = "ok" if not writer.failures or not writer.pending else "ledger behind"
+        health: dict[str, object] = {"schema": "negajoule.health/1", "status": status}
+        if "admin" in CALLER.get().scopes:
+            balance = self._splitter.balance()
+            health |= {
+                "version": __version__,
+                "zone": self._accounts.here.factors.zone,
+                "cpu_seconds": time.process_time(),
+                "energy": {**balance._asdict(), "residual_relative": balance.residual_relative},
+                "ledger": {"pending": writer.pending, "failed_writes": writer.failures},
+            }
+        return _json(health)
+
+    async def _metrics(self, _: Request) -> Response:
+        text = await asyncio.to_thread(self._accounts.metrics.text)
+        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _json(data: object) -> Response:
+    return Response(msgspec.json.encode(data), media_type="application/json")
