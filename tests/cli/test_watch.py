@@ -177,7 +177,7 @@ class TestPipes:
         assert (done.returncode, done.stderr) == (0, "")
 
     def test_a_process_and_its_children_until_it_ends(self, nj):
-        sleeper = "import time; time.sleep(2.5)"
+        sleeper = "import time; time.sleep(1.5)"
         code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {sleeper!r}])"
         with subprocess.Popen([sys.executable, "-c", code]) as process:
             done = nj("watch", "--pid", str(process.pid), "--interval", "0.3", "--json")
