@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "explain": ("negajoule.cli.explain:explain", "Explain a catalogue key or an error code."),
     "grid": ("negajoule.cli.grid:grid", "Tell the carbon intensity that is used here now, and who says so."),
+    "keys": ("negajoule.cli.keys:keys", "Make, list, revoke and rotate the API keys of the server."),
     "play": ("negajoule.cli.play:play", "Send prompts to a server and show what each one cost."),
     "report": ("negajoule.cli.report:report", "Totals from the ledger."),
     "run": ("negajoule.cli.run:run", "Measure any command, its children included."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -70,6 +71,8 @@ class _Round(NamedTuple):
 def play(url: str, path: Path | None, model: str | None, concurrency: int, as_json: bool) -> None:
     """Send prompts to the server at URL, first one by one, then together, and show what each one cost.
 
+    NEGAJOULE_API_KEY is sent as the key, if the server needs one.
+
     Example: negajoule play http://127.0.0.1:8321 --concurrency 8
     """
     base = url.rstrip("/").removesuffix("/v1")
@@ -133,7 +136,11 @@ def _ask(base: str, model: str, prompt: dict[str, Any]) -> _Answer:
 def _get(url: str, body: dict[str, Any] | None = None) -> Any:  # noqa: ANN401 (a server's JSON)
     data = None if body is None else json.dumps(body).encode()
     try:
-        request = Request(url, data, {"content-type": "application/json"})
+        headers = {"content-type": "application/json"}
+        key = os.environ.get("NEGAJOULE_API_KEY")
+        if key:
+            headers["authorization"] = f"Bearer {key}"
+        request = Request(url, data, headers)
         with urlopen(request, timeout=600) as response:
             return json.load(response)
     except HTTPError as error:
