@@ -84,7 +84,8 @@ def refuse_unanswerable(body: Mapping[str, Any], *, choices_at_most: int) -> Non
         refuse("n", f"is {count}; this provider gives at most {choices_at_most}")
     if body.get("logprobs"):
         refuse("logprobs", "can't be had from this provider")
-    if "audio" in (body.get("modalities") or ()):
+    modalities = body.get("modalities")
+    if isinstance(modalities, list) and "audio" in modalities:
         refuse("modalities", "asks for audio, which can't be had from this provider")
     for name, successor in (("functions", "tools"), ("function_call", "tool_choice")):
         if body.get(name):

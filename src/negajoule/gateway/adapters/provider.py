@@ -15,7 +15,7 @@ from negajoule.errors import ConfigError, RequestError
 from negajoule.gateway.adapters.errors import Dialect
 from negajoule.gateway.adapters.reading import malformed
 
-__all__ = ["PROVIDERS", "Provider", "listed_models", "provider"]
+__all__ = ["PROVIDERS", "Provider", "find_provider", "listed_models"]
 
 _MODEL_IN_PATH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\-]*(/[A-Za-z0-9][A-Za-z0-9._\-]*)*")
 
@@ -125,7 +125,7 @@ PROVIDERS: dict[str, Provider] = {entry.name: entry for entry in _ALL}
 """Every kind of upstream by its name."""
 
 
-def provider(name: str) -> Provider:
+def find_provider(name: str) -> Provider:
     """The provider of a name.
 
     Raises:

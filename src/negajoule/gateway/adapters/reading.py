@@ -15,7 +15,18 @@ from negajoule.errors import EngineError, RequestError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["Translated", "arguments_of", "malformed", "objects", "refuse", "said", "shaped", "text", "thing"]
+__all__ = [
+    "Translated",
+    "arguments_of",
+    "malformed",
+    "objects",
+    "refuse",
+    "said",
+    "shaped",
+    "text",
+    "thing",
+    "word",
+]
 
 _T = TypeVar("_T")
 _KINDS: dict[type, str] = {
@@ -77,6 +88,13 @@ def objects(value: object, field: str) -> Iterator[tuple[str, dict[str, Any]]]:
     for place, item in enumerate(value):
         name = f"{field}[{place}]"
         yield name, thing(item, name)
+
+
+def word(value: object, words: Mapping[str, _T], field: str) -> _T:
+    """What one of a dialect's words is in another, or a refusal that lists the words."""
+    if not isinstance(value, str) or value not in words:
+        refuse(field, f"must be one of {', '.join(words)}")
+    return words[value]
 
 
 def malformed(dialect: str, problem: object) -> EngineError:

@@ -79,7 +79,7 @@ def client_answer(answer: Mapping[str, Any]) -> dict[str, Any]:
         content += signed
     elif thought:
         content.append({"type": "thinking", "thinking": thought, "signature": ""})
-    written = said(message, "content", _DIALECT) or said(message, "refusal", _DIALECT)
+    written = said(message, "content", _DIALECT)
     if written:
         content.append({"type": "text", "text": written})
     for call in message.get("tool_calls") or ():
@@ -100,7 +100,7 @@ def client_answer(answer: Mapping[str, Any]) -> dict[str, Any]:
         "role": "assistant",
         "model": whole.model,
         "content": content,
-        **_stopped(choice.finish_reason, choice.stop_reason),
+        **_stopped(choice.finish_reason, choice.stop_reason, said(message, "refusal", _DIALECT)),
         "usage": _usage(Usage.of(whole.usage)),
         **({"footprint": answer["footprint"]} if "footprint" in answer else {}),
     }
@@ -118,7 +118,8 @@ class ClientEvents:
         self._open: tuple[str, int] | None = None
         self._calls: dict[int, int] = {}
         self._usage: Any = None
-        self._stopped = _stopped(None, None)
+        self._ending = _Delta()
+        self._refusal = ""
         self._footprint: dict[str, Any] = {}
 
     def feed(self, chunk: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -143,7 +144,7 @@ class ClientEvents:
             *map(_block_stop, self._calls.values()),
             {
                 "type": "message_delta",
-                "delta": self._stopped,
+                "delta": _stopped(self._ending.finish_reason, self._ending.stop_reason, self._refusal),
                 "usage": _usage(Usage.of(self._usage)),
                 **self._footprint,
             },
@@ -178,13 +179,14 @@ class ClientEvents:
             events += self._piece("thinking", "thinking_delta", thought)
         for block in delta.get("thinking_blocks") or ():
             events += self._signed(block)
-        written = said(delta, "content", _DIALECT) or said(delta, "refusal", _DIALECT)
+        self._refusal += said(delta, "refusal", _DIALECT)
+        written = said(delta, "content", _DIALECT)
         if written:
             events += self._piece("text", "text_delta", written)
         for call in call_deltas(delta):
             events += self._call(call)
         if choice.finish_reason is not None:
-            self._stopped = _stopped(choice.finish_reason, choice.stop_reason)
+            self._ending = choice
         return events
 
     def _piece(self, kind: str, delta: str, written: str) -> list[dict[str, Any]]:
@@ -240,10 +242,14 @@ def _block_stop(index: int) -> dict[str, Any]:
     return {"type": "content_block_stop", "index": index}
 
 
-def _stopped(finish_reason: str | None, stop_reason: object) -> dict[str, Any]:
+def _stopped(finish_reason: str | None, stop_reason: object, refusal: str) -> dict[str, Any]:
     reason = None if finish_reason is None else _STOPPED.get(finish_reason, "end_turn")
-    sequence = stop_reason if reason == "end_turn" and isinstance(stop_reason, str) else None
-    return {"stop_reason": "stop_sequence" if sequence else reason, "stop_sequence": sequence}
+    if refusal:
+        details = {"type": "refusal", "category": None, "explanation": refusal}
+        return {"stop_reason": "refusal", "stop_sequence": None, "stop_details": details}
+    if reason == "end_turn" and isinstance(stop_reason, str):
+        return {"stop_reason": "stop_sequence", "stop_sequence": stop_reason}
+    return {"stop_reason": reason, "stop_sequence": None}
 
 
 def _usage(usage: Usage) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from negajoule.gateway.adapters.reading import Translated, objects, refuse, text, thing
+from negajoule.gateway.adapters.reading import Translated, objects, refuse, text, thing, word
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -60,7 +60,7 @@ def openai_request(body: Mapping[str, Any]) -> Translated:
         "messages": [*_system(body.get("system")), *_messages(body)],
         "max_completion_tokens": cap,
     }
-    if not request["messages"]:
+    if not body.get("messages"):
         refuse("messages", "is required and must not be empty")
     request |= {name: body[name] for name in _SAME if body.get(name) is not None}
     if request.get("stream"):
@@ -231,10 +231,8 @@ def _tools(body: Mapping[str, Any], request: dict[str, Any]) -> None:
     if choice.get("type") == "tool":
         name = text(choice.get("name"), "tool_choice.name")
         request["tool_choice"] = {"type": "function", "function": {"name": name}}
-    elif choice.get("type") in _CHOICES:
-        request["tool_choice"] = _CHOICES[choice["type"]]
     else:
-        refuse("tool_choice.type", "must be auto, any, tool or none")
+        request["tool_choice"] = word(choice.get("type"), _CHOICES, "tool_choice.type")
     if choice.get("disable_parallel_tool_use"):
         request["parallel_tool_calls"] = False
 

@@ -132,7 +132,9 @@ class OpenAIChunks:
 
     def feed(self, event: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Take an event; return the chunks it makes. See ``UpstreamStream``."""
-        kind = event.get("type")
+        kind = said(event, "type", _DIALECT)
+        if not kind:
+            raise malformed(_DIALECT, "an event without type")
         if kind == "error":
             raise error_in_stream(event) or malformed(_DIALECT, "an error without reason")
         if self.ended or kind not in _EVENTS:

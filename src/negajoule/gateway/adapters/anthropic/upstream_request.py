@@ -23,7 +23,7 @@ from negajoule.gateway.adapters.asked import (
     texts_in,
     unheard,
 )
-from negajoule.gateway.adapters.reading import Translated, arguments_of, objects, refuse, text, thing
+from negajoule.gateway.adapters.reading import Translated, arguments_of, objects, refuse, text, thing, word
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,6 +74,7 @@ _EFFORTS = {
     "xhigh": "xhigh",
     "max": "max",
 }
+_CHOICES = {"auto": "auto", "none": "none", "required": "any"}
 _TOOL_ID = re.compile(r"[a-zA-Z0-9_-]+")
 _NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
 
@@ -136,9 +137,7 @@ def _sampling(body: Mapping[str, Any], request: dict[str, Any], lost: list[str])
     if effort == "none":
         request.setdefault("thinking", {"type": "disabled"})
     elif effort is not None:
-        if effort not in _EFFORTS:
-            refuse("reasoning_effort", f"must be one of none, {', '.join(_EFFORTS)}")
-        request["output_config"] = {"effort": _EFFORTS[effort]}
+        request["output_config"] = {"effort": word(effort, _EFFORTS, "reasoning_effort")}
 
 
 def _format(
@@ -148,10 +147,10 @@ def _format(
     choice: dict[str, Any] | None,
 ) -> dict[str, Any] | None:
     """Ask for JSON, if the client did; return the tool choice, which that may change."""
-    wanted = body.get("response_format")
-    kind = thing(wanted, "response_format").get("type") if wanted is not None else "text"
+    wanted = thing(body.get("response_format") or {"type": "text"}, "response_format")
+    kind = wanted.get("type")
     if kind == "json_schema":
-        wrapped = thing(wanted["json_schema"] if wanted else None, "response_format.json_schema")
+        wrapped = thing(wanted.get("json_schema"), "response_format.json_schema")
         schema = thing(wrapped.get("schema"), "response_format.json_schema.schema")
         request["output_config"] = {
             **request.get("output_config", {}),
@@ -199,10 +198,7 @@ def _tool_choice(body: Mapping[str, Any]) -> dict[str, Any] | None:
         function = thing(wanted.get("function"), "tool_choice.function")
         choice = {"type": "tool", "name": text(function.get("name"), "tool_choice.function.name")}
     elif wanted is not None:
-        kinds = {"auto": "auto", "none": "none", "required": "any"}
-        if wanted not in kinds:
-            refuse("tool_choice", "must be none, auto, required or an object that names a function")
-        choice = {"type": kinds[wanted]}
+        choice = {"type": word(wanted, _CHOICES, "tool_choice")}
     if body.get("parallel_tool_calls") is False and (choice is None or choice["type"] != "none"):
         choice = {**(choice or {"type": "auto"}), "disable_parallel_tool_use": True}
     return choice

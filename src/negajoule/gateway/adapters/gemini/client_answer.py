@@ -6,6 +6,7 @@ answers as events; calls of functions come whole, in the last one. The field ``f
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -58,7 +59,8 @@ def client_answer(answer: Mapping[str, Any]) -> dict[str, Any]:
         calls = message.get("tool_calls") or []
         if not isinstance(calls, list):
             raise malformed(_DIALECT, "'tool_calls' is no list")
-        candidates.append(_candidate(choice, [*_texts(message), *map(_function_call, calls)]))
+        refusal = said(message, "refusal", _DIALECT)
+        candidates.append(_candidate(choice, [*_texts(message), *map(_function_call, calls)], refusal))
     return _response(whole, candidates, Usage.of(whole.usage), _footprint(answer))
 
 
@@ -70,6 +72,7 @@ class ClientEvents:
         self._usage: Any = None
         self._last: dict[int, _Choice] = {}
         self._calls: dict[int, dict[int, dict[str, Any]]] = {}
+        self._refusals: defaultdict[int, str] = defaultdict(str)
         self._footprint: dict[str, Any] = {}
 
     def feed(self, chunk: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -83,6 +86,7 @@ class ClientEvents:
         for choice in whole.choices:
             delta = choice.delta or {}
             self._collect(choice.index, delta)
+            self._refusals[choice.index] += said(delta, "refusal", _DIALECT)
             parts = _texts(delta)
             if parts:
                 candidates.append(_candidate(_Choice(choice.index), parts))
@@ -98,7 +102,7 @@ class ClientEvents:
         for index, choice in self._last.items():
             calls = self._calls.get(index, {})
             parts = [_function_call(calls[place]) for place in sorted(calls)]
-            candidates.append(_candidate(choice, parts))
+            candidates.append(_candidate(choice, parts, self._refusals.get(index, "")))
         return [_response(self._head, candidates, Usage.of(self._usage), self._footprint)]
 
     def fail(self, error: NegajouleError) -> list[dict[str, Any]]:
@@ -118,7 +122,7 @@ class ClientEvents:
 
 def _texts(message: Mapping[str, Any]) -> list[dict[str, Any]]:
     thought = thought_in(message)
-    written = said(message, "content", _DIALECT) or said(message, "refusal", _DIALECT)
+    written = said(message, "content", _DIALECT)
     parts: list[dict[str, Any]] = [{"text": thought, "thought": True}] if thought else []
     return [*parts, {"text": written}] if written else parts
 
@@ -138,12 +142,14 @@ def _function_call(call: object) -> dict[str, Any]:
     return part if signature is None else {**part, "thoughtSignature": signature}
 
 
-def _candidate(choice: _Choice, parts: list[dict[str, Any]]) -> dict[str, Any]:
+def _candidate(choice: _Choice, parts: list[dict[str, Any]], refusal: str = "") -> dict[str, Any]:
     candidate: dict[str, Any] = {"content": {"role": "model", "parts": parts}, "index": choice.index}
     if choice.finish_reason is not None:
         native = choice.native_finish_reason
-        finished = _FINISHED.get(choice.finish_reason, "STOP")
-        candidate["finishReason"] = native if native in _NATIVE else finished
+        finished = "SAFETY" if refusal else _FINISHED.get(choice.finish_reason, "STOP")
+        candidate["finishReason"] = native if isinstance(native, str) and native in _NATIVE else finished
+    if refusal:
+        candidate["finishMessage"] = refusal
     return candidate
 
 

@@ -13,7 +13,7 @@ import msgspec
 
 from negajoule.errors import RequestError
 from negajoule.gateway.adapters.gemini.names import NO_SIGNATURE, field_of
-from negajoule.gateway.adapters.reading import Translated, objects, refuse, text, thing
+from negajoule.gateway.adapters.reading import Translated, objects, refuse, text, thing, word
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,7 +82,7 @@ def openai_request(body: Mapping[str, Any], target: Target) -> Translated:
     heard = {_snake(name) for name in _HEARD | _HARMLESS} | _HEARD | _HARMLESS
     lost = [name for name, value in body.items() if name not in heard and value is not None]
     messages = [*_system(body), *_messages(body)]
-    if not messages:
+    if not body.get("contents"):
         refuse("contents", "is required and must not be empty")
     request: dict[str, Any] = {"model": target.model, "messages": messages}
     if target.stream:
@@ -284,9 +284,7 @@ def _tools(body: Mapping[str, Any], request: dict[str, Any]) -> None:
     mode = calling.get("mode")
     if mode is None:
         return
-    if mode not in _MODES:
-        refuse("toolConfig.functionCallingConfig.mode", f"must be one of {', '.join(_MODES)}")
-    request["tool_choice"] = _MODES[mode]
+    request["tool_choice"] = word(mode, _MODES, "toolConfig.functionCallingConfig.mode")
     if mode == "ANY" and allowed and len(allowed) == 1:
         request["tool_choice"] = {"type": "function", "function": {"name": allowed[0]}}
 

@@ -35,6 +35,7 @@ class _Content(msgspec.Struct):
 class _Candidate(msgspec.Struct, rename="camel"):
     content: _Content | None = None
     finish_reason: str | None = None
+    finish_message: str | None = None
     index: int = 0
 
 
@@ -61,11 +62,15 @@ class _Told:
     @property
     def finish(self) -> dict[str, Any]:
         reason = self.reason
-        if reason is None or reason == "STOP":
-            return {"finish_reason": reason and ("tool_calls" if self.calls else "stop")}
+        if reason is None:
+            return {"finish_reason": None}
         if reason == "MAX_TOKENS":
             return {"finish_reason": "length"}
-        finished = "content_filter" if reason in BLOCKED else "error" if reason in FAILED else "stop"
+        finished = "tool_calls" if self.calls else "stop"
+        if reason == "STOP":
+            return {"finish_reason": finished}
+        if reason in BLOCKED or reason in FAILED:
+            finished = "content_filter" if reason in BLOCKED else "error"
         return {"finish_reason": finished, "native_finish_reason": reason}
 
 
@@ -177,6 +182,8 @@ def _deltas(candidate: _Candidate, told: _Told, answer_id: str) -> list[dict[str
                 deltas.append({"reasoning_content": written})
             else:
                 deltas.append({"content": written})
+    if candidate.finish_reason in BLOCKED and candidate.finish_message:
+        deltas.append({"refusal": candidate.finish_message})
     return deltas
 
 

@@ -20,7 +20,7 @@ from negajoule.gateway.adapters.asked import (
     unheard,
 )
 from negajoule.gateway.adapters.gemini.names import NO_SIGNATURE, signature_in
-from negajoule.gateway.adapters.reading import Translated, arguments_of, objects, refuse, text, thing
+from negajoule.gateway.adapters.reading import Translated, arguments_of, objects, refuse, text, thing, word
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,7 +55,8 @@ _HEARD = frozenset(_CONFIG) | {
 _CHOICES_AT_MOST = 8
 _BUDGETS = {"minimal": 1024, "low": 1024, "medium": 8192, "high": 24576}
 """Tokens of thinking for Gemini 2.5 (ai.google.dev/gemini-api/docs/openai, "Thinking")."""
-_LEVELS = frozenset({"minimal", "low", "medium", "high", "xhigh"})
+_LEVELS = {level: level.upper() for level in ("minimal", "low", "medium", "high", "xhigh")}
+_MODES = {"auto": "AUTO", "none": "NONE", "required": "ANY"}
 _AUDIO = {"wav": "audio/wav", "mp3": "audio/mp3"}
 
 
@@ -94,11 +95,9 @@ def _thinking(body: Mapping[str, Any], old: bool) -> dict[str, Any]:
         return {}
     if effort == "none":
         return {"thinkingConfig": {"thinkingBudget": 0}}
-    if effort not in (_BUDGETS if old else _LEVELS):
-        refuse("reasoning_effort", f"must be one of none, {', '.join(sorted(_BUDGETS if old else _LEVELS))}")
-    return {
-        "thinkingConfig": {"thinkingBudget": _BUDGETS[effort]} if old else {"thinkingLevel": effort.upper()}
-    }
+    if old:
+        return {"thinkingConfig": {"thinkingBudget": word(effort, _BUDGETS, "reasoning_effort")}}
+    return {"thinkingConfig": {"thinkingLevel": word(effort, _LEVELS, "reasoning_effort")}}
 
 
 def _format(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -144,10 +143,7 @@ def _tools(body: Mapping[str, Any]) -> dict[str, Any]:
     elif wanted is None:
         return translated
     else:
-        modes = {"auto": "AUTO", "none": "NONE", "required": "ANY"}
-        if wanted not in modes:
-            refuse("tool_choice", "must be none, auto, required or an object that names a function")
-        calling = {"mode": modes[wanted]}
+        calling = {"mode": word(wanted, _MODES, "tool_choice")}
     return {**translated, "toolConfig": {"functionCallingConfig": calling}}
 
 
@@ -237,9 +233,7 @@ def _part(field: str, part: dict[str, Any]) -> dict[str, Any]:
         return data
     if kind == "input_audio":
         audio = thing(part.get("input_audio"), f"{field}.input_audio")
-        media_type = _AUDIO.get(str(audio.get("format")))
-        if media_type is None:
-            refuse(f"{field}.input_audio.format", f"must be one of {', '.join(_AUDIO)}")
+        media_type = word(audio.get("format"), _AUDIO, f"{field}.input_audio.format")
         return {
             "inlineData": {
                 "mimeType": media_type,
