@@ -13,7 +13,6 @@ from negajoule.ledger.accounts import Account, Refusal, Reservation, Teller, Ter
 from negajoule.ledger.accounts.amounts import scale_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from negajoule.ledger.accounts import AccountStore, Receipt
@@ -71,9 +70,7 @@ class Worker:
     def __init__(self, store: AccountStore, folder: Path | None, clock: Clock) -> None:
         self.store = FlakyStore(store)
         self.folder = folder
-        self.teller = Teller(
-            self.store, folder, lease_s=LEASE_S, expire_s=7_200.0, monotonic=clock.monotonic
-        )
+        self.teller = Teller(self.store, folder, lease_s=LEASE_S, expire_s=7_200.0, monotonic=clock.monotonic)
         self.running: list[Running] = []
         self.pots: set[tuple[int, int]] = set()
 
@@ -104,8 +101,8 @@ class World:
         self.truth: dict[tuple[int, int], int] = {}
         self.sent: dict[tuple[int, int], int] = {}
         self.untold: set[tuple[int, int]] = set()
-        self.refused = self.unreachable = self.lost = self.traceless = 0
-        self._requests = 0
+        self.refused = self.unreachable = self.untended = self.lost = self.traceless = 0
+        self.asked = self.granted = 0
 
     def open(self, scope: str, name: str, indicator: str, window: str, limit: float) -> Account | None:
         """Open a budget unless there is one already."""
@@ -138,18 +135,17 @@ class World:
         self, worker: Worker, names: dict[str, str], bounds: dict[str, float], share: float
     ) -> Reservation | Refusal | None:
         """Ask for a request; if it is let through it is sent and uses that share of its bounds."""
-        self._requests += 1
+        self.asked += 1
         tagged = {scope: name + self.tag for scope, name in names.items()}
         try:
-            found = worker.teller.reserve(
-                f"r{self._requests}", bounds, worker.teller.accounts_for(**tagged)
-            )
+            found = worker.teller.reserve(f"r{self.asked}", bounds, worker.teller.accounts_for(**tagged))
         except LedgerError:
             self.unreachable += 1
             return None
         if isinstance(found, Refusal):
             self.refused += 1
             return found
+        self.granted += 1
         used = {name: float(int(bound * share)) for name, bound in bounds.items()}
         worker.running.append(Running(found, bounds, used))
         for purse, _ in found.takes:
@@ -189,7 +185,7 @@ class World:
         try:
             worker.teller.tend()
         except LedgerError:
-            self.unreachable += 1
+            self.untended += 1
 
     def kill(self, worker: Worker, *, lose_disk: bool = False) -> None:
         """A worker dies with all it runs; what was sent is used all the same."""
@@ -204,7 +200,7 @@ class World:
         try:
             worker.teller.close()
         except LedgerError:
-            self.unreachable += 1
+            self.untended += 1
         self.workers.remove(worker)
 
     def usages(self) -> list[Any]:
@@ -228,13 +224,23 @@ class World:
                 found.append(f"{pot}: {usage.charged} charged of {usage.highest_limit}")
             if ended and not self.traceless and any(parts[1:]):
                 found.append(f"{pot}: {parts} held by nobody")
-            if ended and pot not in self.untold:
-                if usage.requests != self.sent.get(pot, 0):
-                    found.append(f"{pot}: {usage.requests} requests counted of {self.sent.get(pot, 0)}")
+            if ended and pot not in self.untold and usage.requests != self.sent.get(pot, 0):
+                found.append(f"{pot}: {usage.requests} requests counted of {self.sent.get(pot, 0)}")
         for pot, used in self.truth.items():
             if used and (pot not in books or used > books[pot].charged):
                 found.append(f"{pot}: {used} used, {books[pot].charged if pot in books else 0} charged")
         return found
+
+    def uncounted(self) -> int:
+        """When all have ended: requests that were sent and that the books don't cover."""
+        books = {(usage.account.id, usage.window): usage for usage in self.usages()}
+        missing = 0
+        for pot, sent in self.sent.items():
+            if sent and (pot not in books or self.truth[pot] > books[pot].charged):
+                missing += sent
+            elif sent and pot not in self.untold:
+                missing += abs(sent - books[pot].requests)
+        return missing
 
     @property
     def worst(self) -> float:

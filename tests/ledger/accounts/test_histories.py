@@ -17,8 +17,8 @@ from negajoule.ledger.accounts.windows import WINDOWS
 
 NAMES = ("a", "b")
 INDICATORS = ("J", "gCO2e")
-limits = st.integers(0, 60).map(float)
-bounds = st.fixed_dictionaries({name: st.integers(0, 12).map(float) for name in INDICATORS})
+limits = st.sampled_from([1000.0, 300.0, 100.0, 40.0, 7.0, 0.0])
+bounds = st.fixed_dictionaries({name: st.sampled_from([5.0, 1.0, 12.0, 0.0]) for name in INDICATORS})
 which = st.integers(0, 1000)
 jumps = st.sampled_from([-40 * 86_400.0, -7200.0, -60.0, 60.0, LEASE_S * 2, 3600.0, 86_400.0, 31 * 86_400.0])
 
@@ -53,6 +53,8 @@ class Histories(RuleBasedStateMachine):
     @initialize(limit=limits, window=st.sampled_from(WINDOWS))
     def begin(self, limit, window):
         self.world.open("global", "", "J", window, limit)
+        self.world.open("key", "a", "gCO2e", "day", 100.0)
+        self.world.start()
         self.world.start()
 
     @rule(
@@ -78,7 +80,7 @@ class Histories(RuleBasedStateMachine):
             self.world.close(open_[number % len(open_)])
 
     @precondition(lambda self: len(self.world.workers) < 4)
-    @rule(journal=st.booleans())
+    @rule(journal=st.sampled_from([True, True, False]))
     def start(self, journal):
         self.world.start(journal=journal)
 
@@ -88,12 +90,12 @@ class Histories(RuleBasedStateMachine):
         key=st.sampled_from(NAMES),
         team=st.sampled_from(NAMES),
         model=st.sampled_from(NAMES),
-        bounds=bounds,
-        share=st.sampled_from((0.0, 0.3, 1.0)),
+        burst=st.lists(st.tuples(bounds, st.sampled_from((1.0, 0.3, 0.0))), min_size=2, max_size=6),
     )
-    def reserve(self, number, key, team, model, bounds, share):
+    def reserve(self, number, key, team, model, burst):
         names = {"key": key, "team": team, "model": model}
-        self.world.reserve(self.worker(number), names, bounds, share)
+        for one, share in burst:
+            self.world.reserve(self.worker(number), names, one, share)
 
     @precondition(lambda self: self.world.workers)
     @rule(number=which, request=which, told=st.booleans(), times=st.integers(1, 3))
@@ -117,9 +119,10 @@ class Histories(RuleBasedStateMachine):
         self.world.tend(self.worker(number))
 
     @precondition(lambda self: self.world.workers)
-    @rule(number=which, lose_disk=st.booleans())
-    def kill(self, number, lose_disk):
-        self.world.kill(self.worker(number), lose_disk=lose_disk)
+    @rule(lose_disk=st.sampled_from([False, False, True]))
+    def kill_the_busiest(self, lose_disk):
+        busiest = max(self.world.workers, key=lambda worker: len(worker.running))
+        self.world.kill(busiest, lose_disk=lose_disk)
 
     @precondition(lambda self: self.world.workers)
     @rule(number=which)
