@@ -80,13 +80,11 @@ def client_answer(answer: Mapping[str, Any], request: Mapping[str, Any]) -> dict
     thought = thought_in(message)
     if thought:
         items.append(reasoning_item(whole.id, len(items), thought))
-    parts: list[Item] = []
     if said(message, "content", _DIALECT):
-        parts.append(output_text(message["content"]))
+        items.append(message_item(whole.id, len(items), [output_text(message["content"])]))
     if said(message, "refusal", _DIALECT):
-        parts.append({"type": "refusal", "refusal": message["refusal"]})
-    if parts:
-        items.append(message_item(whole.id, len(items), parts))
+        refusal = {"type": "refusal", "refusal": message["refusal"]}
+        items.append(message_item(whole.id, len(items), [refusal]))
     for call in message.get("tool_calls") or ():
         function = call.get("function") if isinstance(call, dict) else None
         if not isinstance(function, dict):
