@@ -93,7 +93,7 @@ def gateway(make_backend: MakeBackend, *, limits: Limits | None = None, **option
             **options,
         )
         try:
-            with serving(app, http=guarded_protocol(limits)) as url:
+            with serving(app, http=guarded_protocol(lambda: app.limits)) as url:
                 yield Running(url, ledger, writer, splitter, meter)
         finally:
             writer.close()

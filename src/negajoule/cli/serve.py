@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from negajoule.cli.look_back import look_back
 from negajoule.cli.output import say
 from negajoule.config import Settings
-from negajoule.errors import ConfigError
 from negajoule.extras import require
 
 if TYPE_CHECKING:
+    import asyncio
+    import socket
     from collections.abc import Iterator
 
     import uvicorn
 
+    from negajoule.cli.listen import Certificate
+    from negajoule.cli.reload import Reload
     from negajoule.engine import Engine
+    from negajoule.gateway import Door, Gateway
     from negajoule.gateway.backend import Backend
 
 __all__ = ["serve"]
@@ -39,6 +42,7 @@ __all__ = ["serve"]
 @click.option("--fake-engine", is_flag=True, help="A labelled fake instead of a model, for tests and tours.")
 @click.option("--zone", default=None, help="Where the electricity is used, e.g. FR or US-CAL-CISO.")
 @click.option("--slots", type=int, default=None, help="Requests the embedded engine works on at once.")
+@click.option("--insecure", is_flag=True, help="Listen to others without any API key.")
 @click.option("--play", is_flag=True, help="Send the bundled prompts once the server is up.")
 @click.option("--once", is_flag=True, help="Stop after the prompts (with --play).")
 def serve(
@@ -49,40 +53,54 @@ def serve(
     fake_engine: bool,
     zone: str | None,
     slots: int | None,
+    insecure: bool,
     play: bool,
     once: bool,
 ) -> None:
     """Start the OpenAI-compatible server; every answer carries its footprint.
 
     Without --upstream it runs a small real model itself. NEGAJOULE_UPSTREAM_KEY is sent to an upstream as its
-    key.
+    key. Once there is an API key (negajoule keys), nobody is answered without one; to listen to others than
+    this machine, one is needed. SIGHUP makes it read keys, certificate, limits and log settings again.
 
     Example: negajoule serve --upstream http://127.0.0.1:8000
     """
-    settings = Settings({"host": host, "port": port, "zone": zone, "slots": slots})
-    for module in ("starlette", "uvicorn", "aiohttp", "prometheus_client", "jinja2"):
+    arguments = {"host": host, "port": port, "zone": zone, "slots": slots}
+    settings = Settings(arguments)
+    for module in ("starlette", "uvicorn", "httptools", "aiohttp", "prometheus_client", "jinja2"):
         require(module, extra="serve", purpose="run the server")
-    listener = _listen(settings["host"], settings["port"])
-    with listener:
-        address, bound_port = listener.getsockname()[:2]
-        url = f"http://{f'[{address}]' if ':' in address else address}:{bound_port}"
+    from negajoule.cli.listen import Certificate, listen, url_of
+
+    certificate = Certificate.of(settings)
+    door = _door(settings, insecure=insecure)
+    with listen(settings["host"], settings["port"]) as listener:
+        url = url_of(listener, certificate)
         engine = None if upstream else _engine(settings, model_file, fake=fake_engine)
-        code = _serve(settings, listener, url, upstream, engine, play=play or once, once=once)
+        front = _Front(listener, url, certificate, door, arguments)
+        code = _serve(settings, front, upstream, engine, play=play or once, once=once)
     sys.exit(code)
+
+
+class _Front(NamedTuple):
+    """The side of the server that clients see."""
+
+    listener: socket.socket
+    url: str
+    certificate: Certificate | None
+    door: Door
+    arguments: dict[str, Any]
 
 
 def _serve(
     settings: Settings,
-    listener: socket.socket,
-    url: str,
+    front: _Front,
     upstream: str | None,
     engine: Engine | None,
     *,
     play: bool,
     once: bool,
 ) -> int:
-    import uvicorn
-
+    from negajoule.cli.reload import Reload
     from negajoule.dashboard import pages
     from negajoule.gateway import (
         Accounts,
@@ -91,16 +109,21 @@ def _serve(
         Metrics,
         UpstreamBackend,
         create_app,
+        guarded_protocol,
         upstream_cost,
     )
+    from negajoule.gateway.logs import LOGGER, announce, configure
+    from negajoule.gateway.traces import find_tracer
     from negajoule.instrument import find_here
     from negajoule.ledger import Ledger, LedgerWriter
     from negajoule.meter import Meter, RequestSplitter
 
+    secrets = [os.environ.get("NEGAJOULE_UPSTREAM_KEY", "")]
+    log = configure(settings["log_format"], settings["log_level"], hide=secrets)
     here = find_here(settings)
     with Ledger() as ledger:
         look_back(ledger, here)
-        writer = LedgerWriter(ledger, report=lambda error: say(str(error)))
+        writer = LedgerWriter(ledger, report=lambda error: LOGGER.error("%s", error.message))
         accounts = Accounts(here, writer, Metrics())
         splitter = RequestSplitter(Meter.for_process())
         backend: Backend
@@ -124,30 +147,73 @@ def _serve(
             splitter=splitter,
             ledger=ledger,
             pages=pages(ledger, here, behind),
+            door=front.door,
             limits=Limits.of(settings),
+            tracer=find_tracer(),
         )
-        server = uvicorn.Server(
-            uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=30)
-        )
+        server = _server(front, app, guarded_protocol(lambda: app.limits))
+        reload = Reload(front.arguments, app, front.certificate, secrets)
         # uvicorn would send the signal again once it has stopped, and so kill us before the books are closed.
-        server.capture_signals = lambda: _stop_on_signals(server)  # type: ignore[method-assign]
+        server.capture_signals = lambda: _stop_on_signals(server, reload)  # type: ignore[method-assign]
         outcome: list[int] = []
         if play:
             threading.Thread(
-                target=_play_when_up, args=(server, url, outcome), kwargs={"once": once}, daemon=True
+                target=_play_when_up, args=(server, front, outcome), kwargs={"once": once}, daemon=True
             ).start()
-        _announce(url, behind, here.location.note)
+        if settings["log_format"] == "json":
+            announce(log, "serving", url=front.url, behind=behind, access=_access(front.door))
+        else:
+            _announce(front, behind, here.location.note)
         try:
-            server.run(sockets=[listener])
+            server.run(sockets=[front.listener])
         finally:
             writer.close()
     return outcome[0] if outcome else 0
 
 
+def _server(front: _Front, app: Gateway, protocol: type[asyncio.Protocol]) -> uvicorn.Server:
+    import uvicorn
+
+    tls = front.certificate
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http=protocol,
+            ws="none",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=30,
+            ssl_context_factory=None if tls is None else lambda *_: tls.context,
+        )
+    )
+
+
+def _door(settings: Settings, *, insecure: bool) -> Door:
+    from negajoule.cli.listen import check_exposure
+    from negajoule.gateway import Door, KeyFile, KeyRing
+    from negajoule.gateway.door import is_loopback
+    from negajoule.gateway.logs import LOGGER
+
+    host = settings["host"]
+    ring = KeyRing(KeyFile(), report=lambda error: LOGGER.error("%s", error.message))
+    check_exposure(host, has_keys=ring.required, insecure=insecure)
+    return Door(
+        ring,
+        names=() if is_loopback(host) else None,
+        metrics_open=settings["metrics_open"],
+        places=settings["max_requests_per_key"],
+    )
+
+
 @contextmanager
-def _stop_on_signals(server: uvicorn.Server) -> Iterator[None]:
-    """The first SIGINT or SIGTERM drains the server, a second SIGINT stops it at once."""
+def _stop_on_signals(server: uvicorn.Server, reload: Reload) -> Iterator[None]:
+    """The first SIGINT or SIGTERM drains the server, a second SIGINT stops it at once; SIGHUP reloads."""
     before = {number: signal.signal(number, server.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+    before[signal.SIGHUP] = signal.signal(signal.SIGHUP, reload)
     try:
         yield
     finally:
@@ -155,27 +221,44 @@ def _stop_on_signals(server: uvicorn.Server) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _announce(url: str, behind: str, note: str) -> None:
+def _announce(front: _Front, behind: str, note: str) -> None:
     say(f"negajoule serves {behind}")
-    say(f"  page      {url}/")
-    say(f"  API       {url}/v1   (OpenAI-compatible)")
-    say(f"  metrics   {url}/metrics")
+    say(f"  page      {front.url}/")
+    say(f"  API       {front.url}/v1   (OpenAI-compatible)")
+    say(f"  metrics   {front.url}/metrics")
+    say(f"  access    {_access(front.door)}")
     if note:
         say(f"  note      {note}")
 
 
-def _play_when_up(server: uvicorn.Server, url: str, outcome: list[int], *, once: bool) -> None:
+def _access(door: Door) -> str:
+    if door.locked:
+        return "by API key only (negajoule keys)"
+    if door.names is None:
+        return "OPEN TO OTHERS, without any API key, as --insecure wants it"
+    return "from this machine, without API key, until one is made: negajoule keys create NAME"
+
+
+def _play_when_up(server: uvicorn.Server, front: _Front, outcome: list[int], *, once: bool) -> None:
     """Play the prompts from another process, so that the client's CPU time isn't billed to the server."""
+    from negajoule.gateway.caller import ANYBODY
+
     while not server.started and not server.should_exit:
         time.sleep(0.02)
     if server.should_exit:
         return
-    code = subprocess.run([sys.executable, "-m", "negajoule", "play", url], check=False).returncode
+    environment = dict(os.environ)
+    if front.door.ring is not None:
+        environment["NEGAJOULE_API_KEY"] = front.door.ring.admit_guest(ANYBODY)
+    if front.certificate is not None:
+        environment["SSL_CERT_FILE"] = front.certificate.path
+    command = [sys.executable, "-m", "negajoule", "play", front.url]
+    code = subprocess.run(command, check=False, env=environment).returncode
     if once:
         outcome.append(code)
         server.should_exit = True
     else:
-        say(f"\nstill serving: {url}/   (Ctrl-C stops)")
+        say(f"\nstill serving: {front.url}/   (Ctrl-C stops)")
 
 
 def _engine(settings: Settings, model_file: str | None, *, fake: bool) -> Engine:
@@ -187,20 +270,3 @@ def _engine(settings: Settings, model_file: str | None, *, fake: bool) -> Engine
 
     say("loading the model ...")
     return LlamaEngine(model_file, slots=settings["slots"])
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(2048)
-    except OSError as error:
-        listener.close()
-        raise ConfigError(
-            f"can't listen on {host}:{port}: {error.strerror or error}",
-            code="C104",
-            fix=f"stop the other program, or choose another port: negajoule serve --port {port + 1}",
-        ) from None
-    return listener

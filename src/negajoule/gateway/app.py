@@ -84,6 +84,10 @@ class Gateway:
         self._tracer = tracer
         self._zone = (b"x-negajoule-zone", accounts.here.factors.zone.encode("ascii", "replace"))
         self._started_s = time.time()
+        self._known_paths = {
+            *CALLS,
+            *(path for page in pages if "{" not in (path := getattr(page, "path", "{"))),
+        }
         self._pages = Router(list(pages), redirect_slashes=False, lifespan=self._lifespan)
         accounts.metrics.watch("negajoule_in_flight", "Requests that run now", lambda: splitter.in_flight)
         accounts.metrics.watch(
@@ -165,14 +169,15 @@ class Gateway:
     async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve any other page."""
         path = scope["path"]
-        visit = Visit(scope["method"], path if path in CALLS else "other")
+        visit = Visit(scope["method"], path if path in self._known_paths else "other")
         intake, reply = Intake(receive, self.limits.max_body_bytes), Reply(send)
         failure: NegajouleError | None = None
         try:
-            visit.caller = self.door.admit_to_page(_headers(visit, scope), path)
+            headers = _headers(visit, scope)
+            reply.fields = self._fields(visit)
+            visit.caller = self.door.admit_to_page(headers, path)
             CALLER.set(visit.caller)
             scope["app"] = self
-            reply.fields = self._fields(visit)
             await self._pages(scope, receive, reply.send)
         except HTTPException as error:
             failure = _page_error(path, scope["method"], error)

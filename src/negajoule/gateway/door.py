@@ -50,7 +50,7 @@ class Door:
         self.ring = ring
         self.metrics_open = metrics_open
         self.places = places
-        self._names = None if names is None else frozenset(names)
+        self.names = None if names is None else frozenset(names)
         self._taken: dict[str, int] = {}
 
     @property
@@ -66,8 +66,8 @@ class Door:
         """
         ring = self.ring
         if ring is None or not ring.required:
-            if self._names is not None:
-                self._check_origin(headers, self._names)
+            if self.names is not None:
+                self._check_origin(headers, self.names)
             return ANYBODY
         secret = _secret(headers.get(b"authorization", b""), basic=scope == "admin")
         if not secret:

@@ -7,20 +7,23 @@ the clock runs only while a header is incomplete.
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING, Any
 
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from negajoule.errors import RequestError
 from negajoule.gateway.wire import error_body
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from negajoule.gateway.limits import Limits
 
 __all__ = ["guarded_protocol"]
 
+_SILENCE_S = 60  # after which a silent peer is asked whether it is still there
 _PHRASES = {
     400: b"Bad Request",
     408: b"Request Timeout",
@@ -29,15 +32,21 @@ _PHRASES = {
 }
 
 
-def guarded_protocol(limits: Limits) -> type[asyncio.Protocol]:
-    """The protocol of uvicorn within limits; its own refusals in OpenAI's shape."""
-    base: Any = AutoHTTPProtocol
+def guarded_protocol(limits_now: Callable[[], Limits]) -> type[asyncio.Protocol]:
+    """The protocol of uvicorn within limits; its own refusals in OpenAI's shape.
+
+    Args:
+        limits_now: the limits that hold at the moment.
+    """
+    base: Any = HttpToolsProtocol
 
     class Guarded(base):  # type: ignore[misc]
         """One connection."""
 
         def connection_made(self, transport: asyncio.Transport) -> None:
             super().connection_made(transport)
+            limits = limits_now()
+            _watch_peer(transport, limits.body_timeout_s)
             self._header_bytes = 0
             self._header_clock = self.loop.call_later(limits.header_timeout_s, self._on_slow_header)
             if len(self.connections) > limits.max_connections:
@@ -50,17 +59,19 @@ def guarded_protocol(limits: Limits) -> type[asyncio.Protocol]:
         def data_received(self, data: bytes) -> None:
             if self.transport.is_closing():
                 return
-            if self._header_bytes + len(data) > limits.max_header_bytes and self._header_is_next():
+            largest = limits_now().max_header_bytes
+            if self._header_bytes + len(data) > largest and self._header_is_next():
                 end = data.find(b"\r\n\r\n")
-                if end < 0 or self._header_bytes + end > limits.max_header_bytes:
-                    message = f"the header is larger than {limits.max_header_bytes} bytes"
+                if end < 0 or self._header_bytes + end > largest:
+                    message = f"the header is larger than {largest} bytes"
                     self._refuse(431, "R113", message)
                     return
             super().data_received(data)
             if self._header_is_open():
                 self._header_bytes += len(data)
                 if self._header_clock is None:
-                    self._header_clock = self.loop.call_later(limits.header_timeout_s, self._on_slow_header)
+                    patience_s = limits_now().header_timeout_s
+                    self._header_clock = self.loop.call_later(patience_s, self._on_slow_header)
             elif self._header_clock is not None or self._header_bytes:
                 self._stop_header_clock()
 
@@ -68,8 +79,14 @@ def guarded_protocol(limits: Limits) -> type[asyncio.Protocol]:
             self._refuse(400, "R113", msg.rstrip(".").lower())
 
         def _header_is_open(self) -> bool:
-            """Whether a header has begun, or must, and isn't whole."""
-            return self.cycle is None or self.cycle.scope is not self.scope
+            """Whether a header has begun, or must, and isn't whole.
+
+            After an answer uvicorn closes a connection that stays silent; if it isn't silent, we do.
+            """
+            cycle = self.cycle
+            if cycle is None or cycle.scope is not self.scope:
+                return True
+            return bool(cycle.response_complete) and self.timeout_keep_alive_task is None
 
         def _header_is_next(self) -> bool:
             """Whether what comes now belongs to a header."""
@@ -100,3 +117,14 @@ def guarded_protocol(limits: Limits) -> type[asyncio.Protocol]:
             self.transport.close()
 
     return Guarded
+
+
+def _watch_peer(transport: asyncio.Transport, patience_s: float) -> None:
+    """Have the system drop a peer that vanished, or that takes nothing of what it is sent (Linux, tcp(7))."""
+    peer = transport.get_extra_info("socket")
+    if peer is None or peer.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _SILENCE_S)
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(patience_s * 1000))

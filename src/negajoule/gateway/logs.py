@@ -78,7 +78,7 @@ def log_visit(visit: Visit) -> None:
             "ms": round(visit.seconds * 1e3, 3),
             "error": visit.error or None,
             "model": visit.model or None,
-            "stream": visit.stream if visit.operation else None,
+            "stream": visit.stream or None,
             "key": visit.caller.name or None,
             "tokens_in": visit.tokens.prompt,
             "tokens_out": visit.tokens.output,
