@@ -17,6 +17,7 @@ from ledger.examples import FOOTPRINT, activity, filled
 from negajoule.errors import LedgerError
 from negajoule.ledger import Ledger, new_id
 from negajoule.ledger.migrations import APPLICATION_ID, MIGRATIONS
+from negajoule.ledger.rows import COLUMNS, to_context, to_row
 from negajoule.units import INDICATORS, Energy, Footprint
 from strategies import activities
 
@@ -181,6 +182,26 @@ class TestTotals:
             ledger.totals(by="id")
 
 
+def write_as_then(path, activities):
+    """Write rows with the columns that the file has, as the version of its day did."""
+    connection = sqlite3.connect(path)
+    try:
+        have = [row[1] for row in connection.execute("PRAGMA table_info(activity)")]
+        for one in activities:
+            key, content = to_context(one)
+            connection.execute("INSERT OR IGNORE INTO context VALUES (?, ?)", (key, content))
+            values = dict(zip(COLUMNS, to_row(one, key), strict=True))
+            names = [name for name in COLUMNS if name in have]
+            marks = ", ".join("?" * len(names))
+            connection.execute(
+                f"INSERT INTO activity ({', '.join(names)}) VALUES ({marks})",
+                [values[name] for name in names],
+            )
+        connection.commit()
+    finally:
+        connection.close()
+
+
 class TestSchema:
     def test_an_empty_file_becomes_a_ledger(self, tmp_path):
         path = tmp_path / "empty.sqlite"
@@ -203,7 +224,9 @@ class TestSchema:
         path = tmp_path / "old.sqlite"
         with monkeypatch.context() as older:
             older.setattr("negajoule.ledger.store.MIGRATIONS", MIGRATIONS[:landed])
-            rows = filled(path, 3)
+            Ledger(path).close()
+        rows = [activity() for _ in range(3)]
+        write_as_then(path, rows)
         new = activity()
         with Ledger(path) as ledger:
             assert ledger.latest(9) == rows[::-1]

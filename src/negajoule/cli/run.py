@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from negajoule.config import Settings
 from negajoule.errors import ConfigError, NegajouleError
 from negajoule.instrument import find_here
 from negajoule.instrument.interrupted import done_with
+from negajoule.instrument.nesting import OUTER_VARIABLE, outer_of_process
 from negajoule.ledger import Activity, Ledger, new_id
 from negajoule.meter import Meter, adopt_orphans
 from negajoule.meter.journal import Journal
@@ -131,7 +133,7 @@ def _measure(
 
         guard = BudgetGuard(plan, look, stop=stop)
     try:
-        code = _execute(command, None if guard is None else guard.watch)
+        code = _execute(command, run_id, None if guard is None else guard.watch)
     except ConfigError:
         if journal is not None:
             done_with(journal)
@@ -150,6 +152,7 @@ def _measure(
         label=label,
         host=here.host.host_id,
         zone=here.factors.zone,
+        inside=outer_of_process(),
         cpu_seconds=window.cpu_s,
         footprint=here.cost_of(window),
     )
@@ -172,10 +175,12 @@ def _measure(
     return OVER_BUDGET if stopped or (over and code == 0) else code
 
 
-def _execute(command: Sequence[str], started: Callable[[subprocess.Popen[bytes]], None] | None) -> int:
+def _execute(
+    command: Sequence[str], run_id: str, started: Callable[[subprocess.Popen[bytes]], None] | None
+) -> int:
     """Start the command, pass signals on, wait; returns an exit code as a shell would."""
     try:
-        process = subprocess.Popen(command)
+        process = subprocess.Popen(command, env={**os.environ, OUTER_VARIABLE: run_id})
     except FileNotFoundError:
         raise ConfigError(
             f"there is no command {command[0]!r}", code="C105", fix="check the name, or give its whole path"

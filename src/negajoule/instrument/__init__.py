@@ -7,6 +7,7 @@
 - ``live``, ``processes``: the machine as it is now, by device and by process
 - ``labels``: the name of the work that requests are made for
 - ``measurement``: ``with measure("label")`` and the decorator ``measured``
+- ``nesting``: which measured work lies inside which, so that no total counts both
 - ``hosted``, ``provider``: the estimate for models that run elsewhere, and who serves them
 - ``chat_export``: one's own chat history out of the archives of ChatGPT and Claude
 - ``clients``: the ``openai``, ``anthropic`` and ``google-genai`` clients, followed

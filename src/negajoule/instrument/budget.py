@@ -163,9 +163,8 @@ class Budget(msgspec.Struct, frozen=True):
         kind = type(self.limit)
         used: list[Quantity] = []
         activities = missing = 0
-        for group in ledger.totals(since_s=since_s, by="label"):
-            if not self._covers(group.group):
-                continue
+        labels = [label for label in ledger.labels() if self._covers(label)] if self.project else None
+        for group in ledger.totals(since_s=since_s, labels=labels):
             sums = [group.indicators[name] for name in _COUNTED[kind]]
             activities += group.activities
             missing += max(sum_.missing for sum_ in sums)
@@ -193,7 +192,7 @@ class Budget(msgspec.Struct, frozen=True):
         return Standing(self, known, before.activities + running, missing)
 
     def _covers(self, label: str) -> bool:
-        return not self.project or label == self.project or label.startswith(f"{self.project}/")
+        return label == self.project or label.startswith(f"{self.project}/")
 
 
 class Standing(NamedTuple):

@@ -14,6 +14,7 @@ from negajoule.errors import MeterError, NegajouleError
 from negajoule.instrument.heartbeat import HEARTBEAT
 from negajoule.instrument.here import Here, find_here
 from negajoule.instrument.interrupted import book_interrupted, done_with
+from negajoule.instrument.nesting import OPEN
 from negajoule.ledger import Activity, Ledger, Stage, new_id
 from negajoule.meter import Meter
 
@@ -57,7 +58,10 @@ _SHARED = _Shared()
 
 
 class Measurement:
-    """A measured stretch; its footprint is there once it has ended. Measurements may nest and overlap.
+    """A measured stretch; its footprint is there once it has ended.
+
+    Measurements may nest and overlap: each has the whole of its footprint, and the ledger's totals count what
+    several of them share once (``nesting``).
 
     One that lasts longer than a heartbeat keeps a journal, so that a kill costs at most a heartbeat.
 
@@ -88,8 +92,12 @@ class Measurement:
         self.standing: Standing | None = None
         """How the budget stands; ``None`` without one, or before the end."""
         self.id = new_id("win")
+        self.inside = ""
+        """Id of the row that holds this one's energy, while it runs; empty if none does."""
         self._started_s = 0.0
         self._first: Snapshot | None = None
+        self._since: tuple[Snapshot, float] | None = None
+        self._rows: list[Activity] = []
         self._window: Window | None = None
         self._footprint: Footprint | None = None
         self._alarm: BudgetAlarm | None = None
@@ -112,7 +120,8 @@ class Measurement:
             self._alarm = warning_alarm(self.budget)
         self._pid = os.getpid()
         self._started_s = time.time()
-        self._first = meter.read()
+        self._first = OPEN.enter(self, meter)
+        self._since = (self._first, self._started_s)
         if self.record or self._alarm:
             HEARTBEAT.add(self)
         return self
@@ -129,14 +138,21 @@ class Measurement:
         meter, here = _SHARED.get()
         HEARTBEAT.remove(self)
         with self._lock:
-            self._window = meter.between(self._first, meter.read())
+            last = OPEN.leave(self, meter)
+            self._window = meter.between(self._first, last)
             self._footprint = here.cost_of(self._window)
         if self.record:
+            self._rows.append(self._row(self.id, last))
             self._book(here)
         if self._alarm is not None:
             self.standing = self._alarm.standing(self._footprint)
             self._alarm.tell(self.standing)
         return self._footprint
+
+    def cut(self, at: Snapshot) -> None:
+        """End a row here: the measurement that held this one has ended, and this one goes on."""
+        self._rows.append(self._row(f"{self.id}.{len(self._rows) + 1}", at))
+        self._since = (at, time.time())
 
     def beat(self) -> None:
         """Write the journal and look at the budget; called by the heartbeat."""
@@ -212,22 +228,29 @@ class Measurement:
             raise MeterError(f"measurement {self.label!r} hasn't ended yet", code="M104")
         return self._window
 
-    def _book(self, here: Here) -> None:
-        activity = Activity(
-            id=self.id,
-            started_s=self._started_s,
-            seconds=self.seconds,
+    def _row(self, row_id: str, last: Snapshot) -> Activity:
+        """What was used since the start or the last cut."""
+        assert self._since is not None, "a measurement that is booked has been started"
+        (first, started_s), (meter, here) = self._since, _SHARED.get()
+        window = meter.between(first, last)
+        return Activity(
+            id=row_id,
+            started_s=started_s,
+            seconds=window.seconds,
             kind="window",
             stage=self.stage,
             label=self.label,
             host=here.host.host_id,
             zone=here.factors.zone,
-            cpu_seconds=self.cpu_seconds,
-            footprint=self.footprint,
+            inside=self.inside,
+            cpu_seconds=window.cpu_s,
+            footprint=here.cost_of(window),
         )
+
+    def _book(self, here: Here) -> None:
         try:
             with Ledger() as ledger:
-                ledger.append([activity])
+                ledger.append(self._rows)
                 # The journal of a measurement that a fork inherited is its parent's.
                 if self._journal is not None and self._pid == os.getpid():
                     done_with(self._journal)

@@ -28,7 +28,7 @@ _HOSTS = (
 
 @lru_cache(maxsize=1024)
 def provider_of_model(model: str) -> str | None:
-    """The maker of a closed model, who serves it or has it served; ``None`` for those that anyone may serve."""
+    """The maker of a closed model, who serves it or has it served; ``None`` for those anyone may serve."""
     name = model.strip().lower()
     return next((maker for maker, pattern in _MAKERS if pattern.match(name)), None)
 

@@ -41,6 +41,7 @@ class Activity(msgspec.Struct, frozen=True, kw_only=True):
         tokens_in: prompt tokens, ``None`` if unknown.
         tokens_cached: prompt tokens that came out of a cache.
         tokens_out: generated tokens, ``None`` if unknown.
+        inside: id of the row whose energy holds this one's, so that no total counts both; empty if none does.
         cpu_seconds: CPU time attributed to it [s], ``None`` if unknown.
         caller: name of the API key it was asked with, empty if none was.
         team: the key's team.
@@ -65,6 +66,7 @@ class Activity(msgspec.Struct, frozen=True, kw_only=True):
     tokens_in: int | None = None
     tokens_cached: int | None = None
     tokens_out: int | None = None
+    inside: str = ""
     cpu_seconds: float | None = None
     caller: str = ""
     team: str = ""

@@ -60,5 +60,9 @@ CREATE TRIGGER context_is_never_deleted BEFORE DELETE ON context
 BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
 """
 
-MIGRATIONS: tuple[tuple[int, str], ...] = ((1, _FIRST), (2, _SECOND))
+_THIRD = """
+ALTER TABLE activity ADD COLUMN inside TEXT NOT NULL DEFAULT ''; -- id of the row that holds this one's energy
+"""
+
+MIGRATIONS: tuple[tuple[int, str], ...] = ((1, _FIRST), (2, _SECOND), (3, _THIRD))
 """(number, SQL) of every step, in order."""

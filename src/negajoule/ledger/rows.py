@@ -29,6 +29,7 @@ _PLAIN = (
     "tokens_in",
     "tokens_cached",
     "tokens_out",
+    "inside",
     "cpu_seconds",
 )
 _WHO = ("caller", "team", "project")

@@ -18,7 +18,7 @@ from negajoule.ledger.rows import COLUMNS, from_row, to_context, to_row
 from negajoule.units import INDICATORS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -184,12 +184,21 @@ class Ledger:
         """The newest activities of exactly that label, newest first."""
         return self._select("WHERE label = ? ORDER BY number DESC LIMIT ?", (label, count))
 
-    def totals(self, *, since_s: float | None = None, by: str | None = None) -> list[Totals]:
+    def labels(self) -> list[str]:
+        """Every label that some activity has."""
+        return [str(row[0]) for row in self._query("SELECT DISTINCT label FROM activity ORDER BY label", ())]
+
+    def totals(
+        self, *, since_s: float | None = None, by: str | None = None, labels: Sequence[str] | None = None
+    ) -> list[Totals]:
         """Sums by indicator, over everything or by group.
 
         Args:
             since_s: only activities that started at or after this time [s since the epoch].
             by: one of ``GROUPS``.
+            labels: only activities of these labels.
+
+        An activity that lies inside another one that is summed isn't summed again.
 
         Raises:
             LedgerError: (L102) if the file is damaged.
@@ -205,13 +214,21 @@ class Ledger:
             f"count({name}) AS {name}_known"
             for name in INDICATORS
         )
+
+        def chosen(table: str) -> str:
+            wanted = "" if labels is None else f" AND {table}.label IN ({', '.join('?' * len(labels))})"
+            return f"{table}.started_s >= ?{wanted}"
+
+        arguments = (float("-inf") if since_s is None else since_s, *(labels or ()))
         sql = (
             f"SELECT {group} AS grouped, count(*) AS n, total(seconds) AS seconds, "
             # total, because sum fails where whole numbers overflow; it is 0 where nothing is known.
             f"CASE WHEN count(tokens_in) THEN total(tokens_in) END AS tokens_in, "
             f"CASE WHEN count(tokens_out) THEN total(tokens_out) END AS tokens_out, "
             f"sum(cpu_seconds) AS cpu_seconds, "
-            f"{sums} FROM activity {shared}WHERE started_s >= ? GROUP BY grouped ORDER BY it_energy DESC"
+            f"{sums} FROM activity {shared}WHERE {chosen('activity')} AND (inside = '' OR NOT EXISTS ("
+            f"SELECT 1 FROM activity AS holder WHERE holder.id = activity.inside AND {chosen('holder')})) "
+            f"GROUP BY grouped ORDER BY it_energy DESC"
         )
         return [
             Totals(
@@ -232,7 +249,7 @@ class Ledger:
                     for name in INDICATORS
                 },
             )
-            for row in self._query(sql, (float("-inf") if since_s is None else since_s,))
+            for row in self._query(sql, arguments * 2)
         ]
 
     def count(self) -> int:
