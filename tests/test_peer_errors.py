@@ -1,4 +1,4 @@
-"""docs/peer-errors.md names a test for each fault of a peer; the tests must be there, and run with the suite."""
+"""docs/peer-errors.md names a test for each fault of a peer; the tests must be there."""
 
 from __future__ import annotations
 
