@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from negajoule.gateway.caller import CALLER
 from negajoule.ledger import Activity, new_id
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ class Accounts:
         cpu_seconds: float,
         cost: Footprint,
     ) -> Future[bool]:
-        """Write a request's row; the future is done when the row is safe."""
+        """Write a request's row, for the caller of the moment; the future is done when the row is safe."""
+        caller = CALLER.get()
         return self._book(
             Activity(
                 id=request_id,
@@ -68,6 +70,9 @@ class Accounts:
                 tokens_cached=tokens.cached,
                 tokens_out=tokens.output,
                 cpu_seconds=cpu_seconds,
+                caller=caller.name,
+                team=caller.team,
+                project=caller.project,
                 footprint=cost,
             )
         )

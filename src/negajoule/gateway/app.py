@@ -21,7 +21,7 @@ from negajoule.gateway.door import Door, once_only
 from negajoule.gateway.headers import client_id, passed_on
 from negajoule.gateway.intake import Intake
 from negajoule.gateway.limits import Limits
-from negajoule.gateway.logs import log_crash, log_visit
+from negajoule.gateway.logs import LOGGER, log_crash, log_visit
 from negajoule.gateway.pages import Pages
 from negajoule.gateway.reply import Fields, Reply
 from negajoule.gateway.visit import Visit
@@ -212,16 +212,28 @@ class Gateway:
 
     @asynccontextmanager
     async def _lifespan(self, _: object) -> AsyncIterator[None]:
+        learning = asyncio.create_task(self._learn_models())
         beat = asyncio.create_task(self._keep())
         try:
             yield
         finally:
+            learning.cancel()
             await self._backend.close()
             beat.cancel()
             with suppress(asyncio.CancelledError):
                 await beat
             if self._tracer is not None:
                 await asyncio.to_thread(self._tracer.close)
+
+    async def _learn_models(self) -> None:
+        """Find out which models have counters of their own."""
+        try:
+            models = await self._backend.models()
+            self._accounts.metrics.know(str(model["id"]) for model in models)
+        except NegajouleError as error:
+            LOGGER.info("the models aren't known yet: %s", error.message)
+        except Exception as error:
+            log_crash(error)
 
     async def _keep(self) -> None:
         """Book idle time and note which keys were used, now and then and at the end."""
@@ -233,6 +245,8 @@ class Gateway:
                 self._accounts.book_idle(self._splitter.take_idle(), since_s=since_s)
                 since_s = now_s
                 await asyncio.to_thread(self.door.note_use)
+                if self._accounts.metrics.met_stranger:
+                    await self._learn_models()
         finally:
             self._accounts.book_idle(self._splitter.take_idle(), since_s=since_s)
             self.door.note_use()
