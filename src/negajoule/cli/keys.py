@@ -69,7 +69,7 @@ def create(
 @json_option
 def list_(as_json: bool) -> None:
     """List the keys, without their secrets."""
-    found = KeyFile().keys()
+    found = KeyFile().all_keys()
     if as_json:
         print_json({"schema": "negajoule.keys/1", "keys": [_as_dict(key) for key in found]})
         return

@@ -7,7 +7,7 @@ from hmac import compare_digest
 from typing import TYPE_CHECKING, NamedTuple
 
 from negajoule.errors import ConfigError, RequestError
-from negajoule.gateway.keys import digest_of, new_secret, today
+from negajoule.gateway.keys import day_of, digest_of, new_secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,7 +125,7 @@ class KeyRing:
         known = [name for name in names if any(entry.caller.name == name for entry in self._entries.values())]
         if known:
             try:
-                self._file.note_use(known, today())
+                self._file.note_use(known, day_of(self._clock()))
             except ConfigError:
                 return
 
@@ -133,7 +133,7 @@ class KeyRing:
         mark = self._file.change_mark()
         keys = self._file.by_digest()
         self._entries = {digest: _entry(digest, key) for digest, key in keys.items()}
-        self._required = self._required or bool(self._file.keys())
+        self._required = self._required or bool(self._file.all_keys())
         self._mark = mark
 
 

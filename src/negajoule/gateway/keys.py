@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-__all__ = ["DEFAULT_SCOPES", "Key", "KeyFile", "digest_of", "keys_path", "new_secret", "today"]
+__all__ = ["DEFAULT_SCOPES", "Key", "KeyFile", "day_of", "digest_of", "keys_path", "new_secret"]
 
 DEFAULT_SCOPES: tuple[str, ...] = tuple(scope for scope in SCOPES if scope != "admin")
 
@@ -96,9 +96,9 @@ def digest_of(secret: bytes) -> bytes:
     return hashlib.sha256(secret).digest()
 
 
-def today() -> str:
-    """The day in UTC."""
-    return time.strftime("%Y-%m-%d", time.gmtime())
+def day_of(seconds: float) -> str:
+    """The day in UTC of a time, seconds since the epoch [s]."""
+    return time.strftime("%Y-%m-%d", time.gmtime(seconds))
 
 
 class KeyFile:
@@ -143,7 +143,7 @@ class KeyFile:
         now_s = time.time()
         key = Key(
             caller=Caller(name, team, project, allowed, tuple(models)),
-            created_day=today(),
+            created_day=day_of(now_s),
             expires_s=None if lasts_s is None else now_s + lasts_s,
         )
         secret = new_secret()
@@ -170,7 +170,7 @@ class KeyFile:
             db.execute("INSERT INTO api_key_secret VALUES (?, ?, NULL)", (digest_of(secret.encode()), name))
         return key, secret
 
-    def keys(self) -> list[Key]:
+    def all_keys(self) -> list[Key]:
         """All keys, by name."""
         return [key for key, _ in self._select("SELECT * FROM api_key ORDER BY name")]
 
@@ -194,7 +194,8 @@ class KeyFile:
         """
         with self._writing() as db:
             db.execute(
-                "UPDATE api_key SET revoked_day = coalesce(revoked_day, ?) WHERE name = ?", (today(), name)
+                "UPDATE api_key SET revoked_day = coalesce(revoked_day, ?) WHERE name = ?",
+                (day_of(time.time()), name),
             )
             db.execute("DELETE FROM api_key_secret WHERE name = ?", (name,))
             return self._one(db, name)
