@@ -40,16 +40,29 @@ for _ in range(10):
 print("first_ms", first * 1e3, "warm_ms", warm * 1e3)
 """
 
+_BACKGROUND = """
+import resource, time
+def used():
+    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+{settle}
+time.sleep(2)
+before = used()
+{wait}
+print("background_s", used() - before)
+"""
+
 
 class Tool(NamedTuple):
-    """A tracker: how to install, import, start, stop and run it in the background."""
+    """A tracker: how to install, import, start and stop it, and how to let it run in the background."""
 
     prefix: str
     requirement: str
     load: str
     start: str
     stop: str
-    background: str
+    settle: str
+    wait: str
 
 
 TOOLS = (
@@ -59,7 +72,8 @@ TOOLS = (
         "from negajoule import measure",
         "m = measure('bench').start()",
         "m.stop()",
-        "from negajoule.meter import Meter\nimport time\nmeter = Meter.for_process()\n"
+        "from negajoule import measure\nfrom negajoule.meter import Meter\n"
+        "m = measure('bench').start()\nmeter = Meter.for_process()\n",
         "for _ in range({seconds}):\n    time.sleep(1)\n    meter.read()\n",
     ),
     Tool(
@@ -68,9 +82,10 @@ TOOLS = (
         "from codecarbon import OfflineEmissionsTracker",
         "t = OfflineEmissionsTracker(country_iso_code='FRA', log_level='critical'); t.start()",
         "t.stop()",
-        "import time\nfrom codecarbon import OfflineEmissionsTracker\n"
+        "from codecarbon import OfflineEmissionsTracker\n"
         "t = OfflineEmissionsTracker(country_iso_code='FRA', log_level='critical', measure_power_secs=1)\n"
-        "t.start()\ntime.sleep({seconds})\nt.stop()\n",
+        "t.start()\n",
+        "time.sleep({seconds})\n",
     ),
     Tool(
         "zeus_",
@@ -78,8 +93,8 @@ TOOLS = (
         "from zeus.monitor import ZeusMonitor",
         "m = ZeusMonitor(gpu_indices=[]); m.begin_window('w')",
         "m.end_window('w')",
-        "import time\nfrom zeus.monitor import ZeusMonitor\nm = ZeusMonitor(gpu_indices=[])\n"
-        "m.begin_window('w')\ntime.sleep({seconds})\nm.end_window('w')\n",
+        "from zeus.monitor import ZeusMonitor\nm = ZeusMonitor(gpu_indices=[])\nm.begin_window('w')\n",
+        "time.sleep({seconds})\n",
     ),
 )
 
@@ -152,9 +167,11 @@ def main() -> None:
         figures = {name: statistics.median(values) for name, values in samples.items()}
         for tool in TOOLS:
             python, prefix = pythons[tool.prefix], tool.prefix
-            idle, _ = cpu_ms(python, tool.background.format(seconds=0), folder)
-            busy, _ = cpu_ms(python, tool.background.format(seconds=options.seconds), folder)
-            figures[f"{prefix}background_cpu_s_per_min"] = max(0.0, busy - idle) / 1e3 * 60 / options.seconds
+            # From inside, once all that the start put off has settled: what a process pays for being tracked.
+            code = _BACKGROUND.format(settle=tool.settle, wait=tool.wait.format(seconds=options.seconds))
+            _, printed = cpu_ms(python, code, folder)
+            (used_s,) = map(float, re.findall(r"background_s ([\d.e+-]+)", printed))
+            figures[f"{prefix}background_cpu_s_per_min"] = used_s * 60 / options.seconds
             figures[f"{prefix}added_dependencies"] = dependencies(python)
     names = ("import_cpu_ms", "start_stop_cpu_ms", "start_stop_warm_cpu_ms", "background_cpu_s_per_min")
     for tool in TOOLS:

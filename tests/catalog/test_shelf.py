@@ -111,12 +111,12 @@ def test_another_home_is_another_catalogue(own_row, monkeypatch, tmp_path):
 def test_a_lookup_reads_only_the_files_that_can_hold_the_key(monkeypatch):
     read = []
 
-    def spy(path, real=shelf.read_rows):
+    def spy(path, real=shelf.read_text):
         read.append(path.name)
         return real(path)
 
-    shelf._raw.cache_clear()
-    monkeypatch.setattr(shelf, "read_rows", spy)
+    shelf._text.cache_clear()
+    monkeypatch.setattr(shelf, "read_text", spy)
     Catalog().lookup("pue.world")
     assert read == ["pue.csv"]
     Catalog().lookup("grid.carbon.FRA")
@@ -128,3 +128,9 @@ def test_a_lookup_reads_only_the_files_that_can_hold_the_key(monkeypatch):
 def test_the_room_works_without_numpy():
     code = "import sys, negajoule.catalog as c; c.lookup('grid.carbon.FRA'); sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_row_found_alone_is_the_row_of_the_whole_file():
+    for path in shelf._files():
+        text, rows = shelf.read_text(path), shelf.read_rows(path)
+        assert {key: shelf.find_row(text, key) for key in rows} == rows

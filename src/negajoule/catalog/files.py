@@ -19,7 +19,7 @@ from negajoule.errors import CatalogError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["COLUMNS", "RawRow", "family_of", "parse_row", "read_rows"]
+__all__ = ["COLUMNS", "RawRow", "family_of", "find_row", "parse_row", "read_rows", "read_text"]
 
 COLUMNS = ("key", "value", "low", "high", "unit", "year", "source", "licence", "note")
 """The columns of a catalogue file, in this order."""
@@ -45,29 +45,49 @@ def read_rows(path: Path) -> dict[str, RawRow]:
     """
     rows: dict[str, RawRow] = {}
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream, strict=True)
-            header = next(reader, [])
-            if tuple(header) != COLUMNS:
-                _refuse(
-                    path, 1, f"the columns must be {','.join(COLUMNS)}, not {','.join(header) or 'nothing'}"
-                )
-            for cells in reader:
-                if not cells:
-                    continue
-                line = reader.line_num
-                if len(cells) != len(COLUMNS):
-                    _refuse(path, line, f"{len(cells)} cells instead of {len(COLUMNS)}")
-                if cells[0] in rows:
-                    _refuse(
-                        path, line, f"column key: {cells[0]!r} stands in line {rows[cells[0]][0]} already"
-                    )
-                rows[cells[0]] = (line, cells)
+        reader = csv.reader(read_text(path).splitlines(keepends=True), strict=True)
+        header = next(reader, [])
+        if tuple(header) != COLUMNS:
+            _refuse(path, 1, f"the columns must be {','.join(COLUMNS)}, not {','.join(header) or 'nothing'}")
+        for cells in reader:
+            if not cells:
+                continue
+            line = reader.line_num
+            if len(cells) != len(COLUMNS):
+                _refuse(path, line, f"{len(cells)} cells instead of {len(COLUMNS)}")
+            if cells[0] in rows:
+                _refuse(path, line, f"column key: {cells[0]!r} stands in line {rows[cells[0]][0]} already")
+            rows[cells[0]] = (line, cells)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise CatalogError(
             f"can't read {path}: {error}", code="F102", fix="mend or remove the file"
         ) from None
     return rows
+
+
+def read_text(path: Path) -> str:
+    """A file as text; a byte order mark, which some table programs write, is left out.
+
+    Raises:
+        OSError: if it can't be read.
+        UnicodeDecodeError: if it isn't UTF-8.
+    """
+    return path.read_bytes().decode("utf-8").removeprefix("\ufeff")
+
+
+def find_row(text: str, key: str) -> RawRow | None:
+    """One row of a sound file's text, found without reading the others.
+
+    Args:
+        text: a file of the package, whose soundness the tests have checked: a line a row.
+        key: the row's key.
+    """
+    at = text.find(f"\n{key},")
+    if at < 0:
+        return None
+    end = text.find("\n", at + 1)
+    line = text[at + 1 :] if end < 0 else text[at + 1 : end]
+    return text.count("\n", 0, at) + 2, next(csv.reader([line], strict=True))
 
 
 def parse_row(path: Path, row: RawRow, origin: str = SHIPPED) -> Fact:

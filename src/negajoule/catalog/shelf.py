@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from negajoule.catalog.files import RawRow, family_of, parse_row, read_rows
+from negajoule.catalog.files import RawRow, family_of, find_row, parse_row, read_rows, read_text
 from negajoule.config import home
 from negajoule.errors import CatalogError
 
@@ -160,6 +160,11 @@ def _files() -> tuple[Path, ...]:
 
 
 @cache
+def _text(path: Path) -> str:
+    return read_text(path)
+
+
+@cache
 def _raw(path: Path) -> dict[str, RawRow]:
     return read_rows(path)
 
@@ -168,7 +173,7 @@ def _shipped(key: str) -> list[Fact]:
     facts = [
         parse_row(path, row)
         for path in _files()
-        if f"{key}.".startswith(f"{family_of(path)}.") and (row := _raw(path).get(key))
+        if f"{key}.".startswith(f"{family_of(path)}.") and (row := find_row(_text(path), key))
     ]
     return sorted(facts, key=lambda fact: -fact.year)
 

@@ -92,7 +92,7 @@ def zone_of_timezone(name: str, root: Path = _ZONEINFO) -> str | None:
         Alpha-3 code; ``None`` for zones of no country (``Etc/UTC``), old names without a region (``EST``) and
         names that aren't known.
     """
-    if "/" not in name:
+    if "/" not in name or name.startswith("Etc/"):
         return None
     table = _timezones(root)
     alpha2 = table.get(name) or table.get(_current_name(root, name))
