@@ -124,8 +124,10 @@ class MemoryStore:
             for statement in statements:
                 self._state(state, statement)
             concerned = {s.account for s in statements} | {w.account for w in wants}
-            for account_id in concerned & self._accounts.keys():
-                self._window[account_id] = self._current(self._accounts[account_id])
+            for account_id in concerned:
+                account = self._accounts.get(account_id)
+                if account is not None and not account.closed:
+                    self._window[account_id] = self._current(account)
             grants: dict[tuple[int, int], int] = {}
             lacking = []
             for want in wants:

@@ -71,7 +71,11 @@ class PostgresStore(SqlStore):
         self._clock = clock
         self._lock = threading.Lock()
         self._db: Any = None
-        self.identity = self._transact(self._migrate)
+        try:
+            self.identity = self._transact(self._migrate)
+        except LedgerError:
+            self._drop()
+            raise
 
     def close(self) -> None:
         """Close the connection."""
