@@ -15,6 +15,7 @@ __all__ = ["COMMANDS", "main"]
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "budget": ("negajoule.cli.budget:budget", "Hold the ledger against a limit in energy, carbon or water."),
+    "budgets": ("negajoule.cli.budgets:budgets", "Limit what keys, teams, projects and models may use."),
     "calibrate": (
         "negajoule.cli.calibrate:calibrate",
         "Learn this machine's watts from a counter or an external meter.",
