@@ -17,6 +17,7 @@ from starlette.routing import Router
 
 from negajoule.errors import EngineError, NegajouleError, RequestError
 from negajoule.gateway.caller import CALLER
+from negajoule.gateway.dialects import CALLS, find_surface
 from negajoule.gateway.door import Door, once_only
 from negajoule.gateway.headers import client_id, passed_on
 from negajoule.gateway.intake import Intake
@@ -25,7 +26,6 @@ from negajoule.gateway.logs import LOGGER, log_crash, log_visit
 from negajoule.gateway.pages import Pages
 from negajoule.gateway.reply import Fields, Reply
 from negajoule.gateway.visit import Visit
-from negajoule.gateway.wire import parse_call
 from negajoule.ledger import new_id
 
 if TYPE_CHECKING:
@@ -36,19 +36,14 @@ if TYPE_CHECKING:
 
     from negajoule.gateway.accounts import Accounts
     from negajoule.gateway.backend import Backend, Exchange
+    from negajoule.gateway.dialects import Surface, Talk
     from negajoule.gateway.traces import Tracer
-    from negajoule.gateway.wire import Call, Task
+    from negajoule.gateway.wire import Call
     from negajoule.ledger import Ledger
     from negajoule.meter import RequestSplitter
     from negajoule.units import Footprint
 
-__all__ = ["CALLS", "Gateway", "create_app"]
-
-CALLS: dict[str, tuple[Task, str]] = {
-    "/v1/chat/completions": ("chat", "chat"),
-    "/v1/completions": ("completion", "completions"),
-}
-"""Calls to a model: their task and the scope that a key needs."""
+__all__ = ["Gateway", "create_app"]
 
 _HEARTBEAT_S = 60.0
 
@@ -97,25 +92,26 @@ class Gateway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or the server's start and stop."""
         if scope["type"] == "http":
-            call = CALLS.get(scope["path"]) if scope["method"] == "POST" else None
-            if call is None:
+            posted = scope["method"] == "POST"
+            surface = find_surface(scope["path"], scope["query_string"]) if posted else None
+            if surface is None:
                 await self._page(scope, receive, send)
             else:
-                await self._call(*call, scope, receive, send)
+                await self._call(surface, scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._pages(scope, receive, send)
 
-    async def _call(self, task: Task, need: str, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _call(self, surface: Surface, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a call to a model."""
-        visit = Visit("POST", scope["path"], task)
-        intake, reply = Intake(receive, self.limits.max_body_bytes), Reply(send)
+        visit, talk = Visit("POST", surface.path, surface.task), surface.talk()
+        intake, reply = Intake(receive, self.limits.max_body_bytes), Reply(send, talk)
         failure: NegajouleError | None = None
         try:
             async with asyncio.timeout(self.limits.body_timeout_s) as clock:
                 headers = _headers(visit, scope)
-                visit.caller = self.door.admit(headers, need)
+                visit.caller = self.door.admit(surface.authorised(headers), surface.need)
                 CALLER.set(visit.caller)
-                call = parse_call(task, await intake.read())
+                call = talk.read(await intake.read())
                 visit.model, visit.stream = call.model, call.stream
                 visit.caller.check_model(call.model)
                 passed = passed_on(scope["headers"])
@@ -124,7 +120,7 @@ class Gateway:
                 clock.reschedule(asyncio.get_running_loop().time() + self.limits.request_timeout_s)
                 self.door.enter(visit.caller)
                 try:
-                    await self._answer(call, visit, receive, reply)
+                    await self._answer(call, talk, visit, receive, reply)
                 finally:
                     self.door.leave(visit.caller)
         except TimeoutError as error:
@@ -143,26 +139,21 @@ class Gateway:
         if self._tracer is not None:
             self._tracer.record(visit, dict(scope["headers"]))
 
-    async def _answer(self, call: Call, visit: Visit, receive: Receive, reply: Reply) -> None:
+    async def _answer(self, call: Call, talk: Talk, visit: Visit, receive: Receive, reply: Reply) -> None:
         exchange = await self._backend.open(call)
         visit.request_id = exchange.request_id
         watch = asyncio.create_task(_cancel_when_gone(receive, exchange, visit))
-        ended = False
         try:
             if call.stream:
-                events = exchange.events()
+                events = talk.events(exchange.events())
                 first = await anext(events)
-                await reply.events(first, events, self._fields(visit, exchange))
+                await reply.events(first, events, self._told(talk, visit, exchange))
             else:
-                answer = msgspec.json.encode(await exchange.plain())
-                await reply.whole(answer, self._fields(visit, exchange))
-            ended = True
-        except NegajouleError:
-            ended = True
-            raise
+                answer = talk.whole(await exchange.plain())
+                await reply.whole(answer, self._told(talk, visit, exchange))
         finally:
             watch.cancel()
-            if not ended:
+            if exchange.cost is None:
                 await exchange.cancel()
             visit.take(exchange)
 
@@ -209,6 +200,11 @@ class Gateway:
             if exchange.cost is not None:
                 fields += _cost_fields(exchange.cost)
         return fields
+
+    def _told(self, talk: Talk, visit: Visit, exchange: Exchange) -> Fields:
+        """Header fields of a call's answer: also what of the request couldn't be passed on."""
+        fields = self._fields(visit, exchange)
+        return [*fields, (b"x-negajoule-lost", talk.lost.encode())] if talk.lost else fields
 
     @asynccontextmanager
     async def _lifespan(self, _: object) -> AsyncIterator[None]:
@@ -286,7 +282,7 @@ def _page_error(path: str, method: str, error: HTTPException) -> RequestError:
             f"there is no {path[:200]} here",
             code="R106",
             status=404,
-            fix="see /v1/models, /v1/chat/completions, /v1/completions, /openapi.json, /healthz, /metrics, /",
+            fix=f"see {', '.join(CALLS)}, /v1/models, /openapi.json, /healthz, /metrics, /",
         )
     return RequestError(f"{path} doesn't take {method}", code="R106", status=405)
 

@@ -84,6 +84,14 @@ class EngineBackend:
                 param="model",
                 fix=f"use {' or '.join(known)}",
             )
+        if call.task == "embedding":
+            raise RequestError(
+                f"the model {call.model!r} makes no embeddings",
+                code="R103",
+                status=404,
+                param="model",
+                fix="put a server with an embedding model behind: negajoule serve --upstream URL",
+            )
         if self._closing or len(self._running) >= self._limit:
             reason = "the server is shutting down" if self._closing else "too many requests wait"
             raise RequestError(reason, code="R107", status=503 if self._closing else 429, fix="try again")
@@ -174,7 +182,7 @@ class LocalExchange:
             self._result = await self._loop.run_in_executor(
                 backend.threads,
                 backend.engine.run,
-                self._call.task,
+                "completion" if self._call.task == "completion" else "chat",
                 self._call.body(),
                 self._on_chunk_streamed if self._call.stream else self._on_chunk_plain,
                 self._on_progress,

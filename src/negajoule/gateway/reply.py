@@ -7,8 +7,8 @@ from contextlib import suppress
 from math import ceil
 from typing import TYPE_CHECKING
 
-from negajoule.gateway.sse import event
-from negajoule.gateway.wire import error_body, status_of
+from negajoule.gateway.dialects import OPENAI
+from negajoule.gateway.wire import status_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from starlette.types import Message, Send
 
     from negajoule.errors import NegajouleError
+    from negajoule.gateway.dialects import Talk
     from negajoule.gateway.intake import Intake
 
 __all__ = ["Fields", "Reply"]
@@ -36,14 +37,16 @@ class Reply:
 
     Args:
         send: where it goes.
+        talk: the dialect that errors are told in.
 
     Attributes:
         status: its HTTP status; 0 until its head has gone.
         fields: header fields that are added to somebody else's answer.
     """
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, talk: Talk = OPENAI) -> None:
         self._send = send
+        self._talk = talk
         self.status = 0
         self.fields: Fields = []
 
@@ -84,16 +87,17 @@ class Reply:
         with suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE_S):
                 if self.status:
-                    await self._send({"type": "http.response.body", "body": event(error_body(error))})
+                    await self._send({"type": "http.response.body", "body": self._talk.broken(error)})
                     return
-                body = error_body(error)
+                body = self._talk.error(error)
                 head = [_JSON, (b"content-length", b"%d" % len(body)), *_hints(error, page), *fields]
                 if not intake.whole:
                     head.append(_CLOSE)
                 await self._start(status_of(error), head)
                 await self._send({"type": "http.response.body", "body": body, "more_body": not intake.whole})
         if not intake.whole:
-            await intake.drain()
+            if error.code != "R112":
+                await intake.drain()
             await self._send({"type": "http.response.body", "body": b""})
 
     async def _start(self, status: int, fields: Fields) -> None:

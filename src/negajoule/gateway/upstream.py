@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["UpstreamBackend"]
 
-_PATHS = {"chat": "/chat/completions", "completion": "/completions"}
+_PATHS = {"chat": "/chat/completions", "completion": "/completions", "embedding": "/embeddings"}
 _LEDGER_PATIENCE_S = 1.0
 
 _ENDS = re.compile(rb'"finish_reason"\s*:\s*"|"usage"\s*:\s*\{')
@@ -184,6 +184,8 @@ class UpstreamExchange:
             await self._book("cancelled")
             raise
         self._count(answer.get("usage"))
+        if self._call.task == "embedding":
+            self.tokens = self.tokens._replace(output=0)
         await self._book("ok")
         answer["footprint"] = self._footprint()
         return answer

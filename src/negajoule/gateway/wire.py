@@ -11,7 +11,7 @@ from negajoule.errors import EngineError, LedgerError, NegajouleError, RequestEr
 
 __all__ = ["Call", "Task", "error_body", "parse_call", "status_of"]
 
-Task = Literal["chat", "completion"]
+Task = Literal["chat", "completion", "embedding"]
 
 _Count = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -47,7 +47,7 @@ class Call(msgspec.Struct, frozen=True):
     """A request that has passed the checks.
 
     Attributes:
-        task: chat or plain completion.
+        task: chat, plain completion or embeddings.
         model: the model asked for.
         stream: whether the client wants events.
         include_usage: whether the client asked for usage in its stream.
