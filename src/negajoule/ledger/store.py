@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from shlex import quote
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from negajoule.config import home
@@ -340,6 +339,8 @@ class Ledger:
         )
 
     def _corrupt(self, reason: str) -> LedgerError:
+        from shlex import quote  # only bad news needs it
+
         old, aside = quote(str(self.path)), quote(f"{self.path}.damaged")
         return LedgerError(
             f"{self.path} isn't a sound ledger: {reason}",

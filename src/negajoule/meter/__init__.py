@@ -20,7 +20,7 @@
 - ``requests``: what the meter reads, split over the requests of a batching engine
 - ``steps``: the steps of that engine, told apart by what its sequences report
 
-What only some callers need (calibration, journal, ranks, chassis) is imported when it is first used.
+What only some callers need (calibration, journal, ranks, requests, chassis) is imported when first used.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ from negajoule.meter.host import Host, read_host
 from negajoule.meter.meter import Meter
 from negajoule.meter.probe import Capability, Gap, Probe, Reading
 from negajoule.meter.process_tree import adopt_orphans, reap_orphans
-from negajoule.meter.requests import Balance, RequestSplitter, Share
 from negajoule.meter.usage import MachineUsage, tree_of
 from negajoule.meter.window import Snapshot, Window, grade_shares
 
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from negajoule.meter.chassis import chassis_probe
     from negajoule.meter.journal import Journal, JournalEntry, journal_folder, merge_journals, unfinished
     from negajoule.meter.ranks import DeviceReading, device_readings, merge_ranks
+    from negajoule.meter.requests import Balance, RequestSplitter, Share
 
 __all__ = [
     "Balance",
@@ -92,6 +92,9 @@ __getattr__ = names_from(
         "journal_folder": ".journal",
         "merge_journals": ".journal",
         "unfinished": ".journal",
+        "Balance": ".requests",
+        "RequestSplitter": ".requests",
+        "Share": ".requests",
         "DeviceReading": ".ranks",
         "device_readings": ".ranks",
         "merge_ranks": ".ranks",
