@@ -14,7 +14,7 @@ import uvicorn
 from negajoule.dashboard import pages
 from negajoule.gateway import Accounts, Metrics, create_app
 from negajoule.gateway.limits import Limits
-from negajoule.gateway.listener import guarded_protocol
+from negajoule.gateway.listener import uvicorn_options
 from negajoule.instrument import find_here
 from negajoule.ledger import Ledger, LedgerWriter
 from negajoule.meter import Meter, RequestSplitter
@@ -93,7 +93,7 @@ def gateway(make_backend: MakeBackend, *, limits: Limits | None = None, **option
             **options,
         )
         try:
-            with serving(app, http=guarded_protocol(lambda: app.limits)) as url:
+            with serving(app, **uvicorn_options(lambda: app.limits)) as url:
                 yield Running(url, ledger, writer, splitter, meter)
         finally:
             writer.close()

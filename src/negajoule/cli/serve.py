@@ -19,7 +19,6 @@ from negajoule.config import Settings
 from negajoule.extras import require
 
 if TYPE_CHECKING:
-    import asyncio
     import socket
     from collections.abc import Iterator
 
@@ -109,8 +108,8 @@ def _serve(
         Metrics,
         UpstreamBackend,
         create_app,
-        guarded_protocol,
         upstream_cost,
+        uvicorn_options,
     )
     from negajoule.gateway.logs import LOGGER, announce, configure
     from negajoule.gateway.traces import find_tracer
@@ -151,7 +150,7 @@ def _serve(
             limits=Limits.of(settings),
             tracer=find_tracer(),
         )
-        server = _server(front, app, guarded_protocol(lambda: app.limits))
+        server = _server(front, app, uvicorn_options(lambda: app.limits))
         reload = Reload(front.arguments, app, front.certificate, secrets)
         # uvicorn would send the signal again once it has stopped, and so kill us before the books are closed.
         server.capture_signals = lambda: _stop_on_signals(server, reload)  # type: ignore[method-assign]
@@ -171,21 +170,16 @@ def _serve(
     return outcome[0] if outcome else 0
 
 
-def _server(front: _Front, app: Gateway, protocol: type[asyncio.Protocol]) -> uvicorn.Server:
+def _server(front: _Front, app: Gateway, options: dict[str, Any]) -> uvicorn.Server:
     import uvicorn
 
     tls = front.certificate
     return uvicorn.Server(
         uvicorn.Config(
             app,
-            http=protocol,
-            ws="none",
+            **options,
             log_config=None,
             log_level="warning",
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            timeout_keep_alive=30,
             timeout_graceful_shutdown=30,
             ssl_context_factory=None if tls is None else lambda *_: tls.context,
         )

@@ -16,6 +16,7 @@ From request to answer:
 - ``wire``: OpenAI's wire format and the shape of an error
 - ``sse``: server-sent events, cut from a byte stream
 - ``adapters``: other providers' formats
+- ``dialects``: the formats that clients may ask in
 - ``app``: calls to a model, and how they end
 - ``pages``: everything else
 - ``reply``: the answer to one request
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from negajoule.gateway.keyring import KeyRing
     from negajoule.gateway.keys import KeyFile
     from negajoule.gateway.limits import Limits
-    from negajoule.gateway.listener import guarded_protocol
+    from negajoule.gateway.listener import uvicorn_options
     from negajoule.gateway.local import EngineBackend
     from negajoule.gateway.metrics import Metrics
     from negajoule.gateway.upstream import UpstreamBackend
@@ -64,8 +65,8 @@ __all__ = [
     "Tokens",
     "UpstreamBackend",
     "create_app",
-    "guarded_protocol",
     "upstream_cost",
+    "uvicorn_options",
 ]
 
 __getattr__ = names_from(
@@ -82,7 +83,7 @@ __getattr__ = names_from(
         "Tokens": ".accounts",
         "UpstreamBackend": ".upstream",
         "create_app": ".app",
-        "guarded_protocol": ".listener",
         "upstream_cost": ".upstream_cost",
+        "uvicorn_options": ".listener",
     },
 )

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
     from negajoule.gateway.limits import Limits
 
-__all__ = ["guarded_protocol"]
+__all__ = ["guarded_protocol", "uvicorn_options"]
 
+_KEEP_ALIVE_S = 30  # longer than clients keep a connection, so that they close it first
 _SILENCE_S = 60  # after which a silent peer is asked whether it is still there
 _PHRASES = {
     400: b"Bad Request",
@@ -30,6 +31,22 @@ _PHRASES = {
     431: b"Request Header Fields Too Large",
     503: b"Service Unavailable",
 }
+
+
+def uvicorn_options(limits_now: Callable[[], Limits]) -> dict[str, Any]:
+    """How uvicorn is to listen for us.
+
+    Args:
+        limits_now: the limits that hold at the moment.
+    """
+    return {
+        "http": guarded_protocol(limits_now),
+        "ws": "none",
+        "access_log": False,
+        "proxy_headers": False,  # nobody's word about an address is taken
+        "server_header": False,
+        "timeout_keep_alive": _KEEP_ALIVE_S,
+    }
 
 
 def guarded_protocol(limits_now: Callable[[], Limits]) -> type[asyncio.Protocol]:
@@ -108,12 +125,17 @@ def guarded_protocol(limits_now: Callable[[], Limits]) -> type[asyncio.Protocol]
         def _refuse(self, status: int, code: str, message: str, *, fix: str = "") -> None:
             """Answer and close, unless another answer is on its way."""
             self._stop_header_clock()
-            if not self.transport.is_closing() and (self.cycle is None or self.cycle.response_complete):
+            cycle = self.cycle
+            answering = cycle is not None and cycle.response_started and not cycle.response_complete
+            if not self.transport.is_closing() and not answering:
                 body = error_body(RequestError(message, code=code, status=status, fix=fix))
                 self.transport.write(
                     b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
                     b"connection: close\r\n\r\n%s" % (status, _PHRASES[status], len(body), body)
                 )
+            if cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
             self.transport.close()
 
     return Guarded
