@@ -321,6 +321,15 @@ class TestLimits:
             assert (answer.status, answer.code) == (431, "R113")
             assert ask(running.url, "/healthz", x_long="a" * 1000).status == 200
 
+    def test_many_small_headers_in_a_row_are_no_large_header(self, fresh_home):
+        with serving_fake(max_header_bytes=2048) as running, raw(running.url) as connection:
+            one = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
+            last = b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+            whole = one * 199 + last
+            for start in range(0, len(whole), 1000):
+                connection.sendall(whole[start : start + 1000])
+            assert rest_of(connection).count(b"200 OK") == 200
+
     def test_a_large_body_with_a_small_header_is_no_large_header(self, fresh_home):
         with serving_fake(max_header_bytes=2048) as running:
             body = {**CHAT, "user": "x" * 50_000}

@@ -77,7 +77,8 @@ def guarded_protocol(limits_now: Callable[[], Limits]) -> type[asyncio.Protocol]
             if self.transport.is_closing():
                 return
             largest = limits_now().max_header_bytes
-            if self._header_bytes + len(data) > largest and self._header_is_next():
+            cycle, begins_in_header = self.cycle, self._header_is_next()
+            if begins_in_header and self._header_bytes + len(data) > largest:
                 end = data.find(b"\r\n\r\n")
                 if end < 0 or self._header_bytes + end > largest:
                     message = f"the header is larger than {largest} bytes"
@@ -85,7 +86,9 @@ def guarded_protocol(limits_now: Callable[[], Limits]) -> type[asyncio.Protocol]
                     return
             super().data_received(data)
             if self._header_is_open():
-                self._header_bytes += len(data)
+                # Where in the data a further header began isn't known; it is counted from the next data on.
+                same = begins_in_header and self.cycle is cycle
+                self._header_bytes = self._header_bytes + len(data) if same else 0
                 if self._header_clock is None:
                     patience_s = limits_now().header_timeout_s
                     self._header_clock = self.loop.call_later(patience_s, self._on_slow_header)
@@ -105,6 +108,10 @@ def guarded_protocol(limits_now: Callable[[], Limits]) -> type[asyncio.Protocol]
                 return True
             return bool(cycle.response_complete) and self.timeout_keep_alive_task is None
 
+        def _header_is_begun(self) -> bool:
+            """Whether part of a header has come."""
+            return self.scope is not None and (self.cycle is None or self.cycle.scope is not self.scope)
+
         def _header_is_next(self) -> bool:
             """Whether what comes now belongs to a header."""
             return self._header_is_open() or not self.cycle.more_body
@@ -117,7 +124,7 @@ def guarded_protocol(limits_now: Callable[[], Limits]) -> type[asyncio.Protocol]
 
         def _on_slow_header(self) -> None:
             self._header_clock = None
-            if self._header_bytes:
+            if self._header_is_begun():
                 self._refuse(408, "R112", "the request's header took too long")
             else:
                 self.transport.close()
