@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from budget_world import Clock, Worker
-from negajoule.ledger.accounts import MemoryStore, Terms, reconcile
+from negajoule.ledger.accounts import MemoryStore, SqliteStore, Terms, reconcile
 from negajoule.ledger.accounts import journal as journals
 from negajoule.ledger.accounts.journal import read_testament
 
@@ -208,3 +208,22 @@ def test_nobody_else_can_read_which_requests_ran(worker):
 def test_lines_are_json(worker):
     for line in work(worker).read_bytes().splitlines():
         assert msgspec.json.decode(line)
+
+
+def test_slices_that_the_store_forgot_are_not_told_again(tmp_path, folder, clock):
+    store = SqliteStore(tmp_path / "accounts.sqlite", clock=clock.wall)
+    store.create(Terms.checked("key", "alice", "J", "hour"), 100.0)
+    worker = Worker(store, folder, clock)
+    for _ in range(3):
+        worker.teller.settle(ask(worker, 90.0), {"J": 80.0})
+        clock.passed_s += 3600.0
+        worker.teller.tend()
+    worker.teller.tend()
+    ask(worker, 5.0)
+    worker.kill(lose_disk=False)
+    reconcile(store, folder)
+    usages = store.usage(windows=9)
+    assert [usage.charged for usage in usages] == [5 * J, 80 * J, 80 * J, 80 * J]
+    assert [usage.requests for usage in usages] == [1, 1, 1, 1]
+    assert store.check() == []
+    store.close()

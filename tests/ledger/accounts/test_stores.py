@@ -239,3 +239,19 @@ def test_the_json_form_has_amounts_in_the_indicator(store):
     assert (form["limit"], form["held"], form["charged"]) == (10.0, 6.0, 6.0)
     assert form["budget"]["name"] == "alice"
     assert form["resets"] == "2023-11-14T23:00:00Z"
+
+
+def test_a_finished_slice_is_forgotten_and_its_sums_stay(store):
+    alice = store.create(ALICE, 10.0)
+    hour = store.standings("w", [alice.id]).standings[alice.id].window
+    grant(store, "w", alice, 6 * J)
+    store.exchange("w", [Statement(alice.id, hour, spent=2 * J)], (), [(alice.id, hour)])
+    store.exchange("w", (), (), [(alice.id, hour)])  # 4 J are held: it isn't finished
+    assert store.standings("w", [alice.id]).standings[alice.id].mine.granted == 6 * J
+    store.exchange("w", [Statement(alice.id, hour, spent=2 * J, returned=4 * J)], ())
+    for _ in range(2):
+        store.exchange("w", (), (), [(alice.id, hour)])
+    assert store.standings("w", [alice.id]).standings[alice.id].mine.granted == 0
+    (usage,) = store.usage()
+    assert (usage.spent, usage.charged) == (2 * J, 2 * J)
+    assert grant(store, "w", alice, 8 * J) == 8 * J

@@ -457,3 +457,18 @@ def test_a_worker_without_a_journal_leaves_its_slices_spent(store, make_teller, 
     assert reconcile(store, tmp_path / "workers") == 0
     (usage,) = store.usage()
     assert usage.presumed == usage.charged >= 10 * J
+
+
+def test_slices_of_past_windows_do_not_pile_up(clock, tmp_path):
+    store = SqliteStore(tmp_path / "accounts.sqlite", clock=clock.wall)
+    store.create(Terms.checked("key", "alice", "J", "hour"), 100.0)
+    teller = Teller(store, tmp_path / "workers", lease_s=LEASE_S, monotonic=clock.monotonic)
+    for _ in range(10):
+        teller.settle(reserve(teller, 3.0), {"J": 2.0})
+        clock.passed_s += 3600.0
+        teller.tend()
+    teller.tend()
+    assert store._db.execute("SELECT count(*) FROM budget_slice").fetchone() == (0,)
+    assert [usage.spent for usage in store.usage(windows=11)] == [0] + [2 * J] * 10
+    teller.close()
+    store.close()

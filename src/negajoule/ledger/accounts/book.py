@@ -114,13 +114,22 @@ class MemoryStore:
         with self._lock:
             self._workers[worker] = _Worker(lease_s, self._clock() + lease_s)
 
-    def exchange(self, worker: str, statements: Sequence[Statement], wants: Sequence[Want]) -> Answer | None:
+    def exchange(
+        self,
+        worker: str,
+        statements: Sequence[Statement],
+        wants: Sequence[Want],
+        finished: Sequence[tuple[int, int]] = (),
+    ) -> Answer | None:
         """See ``AccountStore``."""
         with self._lock:
             state = self._workers.get(worker)
             if state is None:
                 return None
             state.expires_s = self._clock() + state.lease_s
+            for key in finished:
+                if key in state.slices and not state.slices[key].held:
+                    del state.slices[key]
             for statement in statements:
                 self._state(state, statement)
             concerned = {s.account for s in statements} | {w.account for w in wants}
@@ -165,7 +174,7 @@ class MemoryStore:
             for key, left in state.slices.items():
                 if forfeit and key not in known:
                     period = self._periods[key]
-                    forfeited = period.forfeited + left.claim - left.spent
+                    forfeited = period.forfeited + left.held
                     self._periods[key] = period._replace(forfeited=forfeited)
                 else:
                     self._move(state, key, left, returned_whole(left))
@@ -233,7 +242,7 @@ class MemoryStore:
         for state in self._workers.values():
             left = state.slices.get((account.id, number), NO_SLICE)
             if state.expires_s < now_s:
-                presumed += left.claim - left.spent
+                presumed += left.held
         return Usage(
             account,
             number,

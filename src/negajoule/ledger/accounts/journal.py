@@ -94,6 +94,13 @@ class Journal:
             charged = [units for _, units in receipt.charged]
             self._append(_encode(("settle", reservation.number, charged)) + b"\n")
 
+    def finish(self, purses: Iterable[Purse]) -> None:
+        """Write down that the store has heard all of some purses, before it may forget their slices."""
+        for purse in purses:
+            if purse.index in self._declared:
+                self._declared.remove(purse.index)
+                self._append(_encode(("finished", purse.index)) + b"\n")
+
     def compact(self, purses: Iterable[Purse], reservations: Iterable[Reservation]) -> None:
         """Write the file anew if it is long, or if it had ended, with what the store may still need."""
         if self._size >= COMPACT_BYTES or self._file < 0:
@@ -199,6 +206,8 @@ def read_testament(content: bytes) -> Testament | None:
                 _charge(totals, open_.pop(number)[1], rest[0])
             elif event == "release":
                 del open_[number]
+            elif event == "finished":
+                del totals[number]
             else:
                 return None
         for _, takes in open_.values():

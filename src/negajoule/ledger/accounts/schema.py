@@ -71,6 +71,7 @@ CREATE TABLE budget_slice (
     PRIMARY KEY (worker, account, window_number),
     FOREIGN KEY (account, window_number) REFERENCES budget_period (account, window_number)
 )""",
+    "CREATE INDEX budget_slice_by_account ON budget_slice (account, window_number)",
     """
 CREATE TABLE budget_entry (
     number        {numbered},              -- order of writing

@@ -80,6 +80,11 @@ class Slice(NamedTuple):
         """What it takes of the window."""
         return max(self.granted - self.returned, self.spent)
 
+    @property
+    def held(self) -> int:
+        """What of its claim isn't known to be spent."""
+        return self.claim - self.spent
+
 
 NO_SLICE = Slice()
 

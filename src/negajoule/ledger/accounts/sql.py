@@ -145,7 +145,13 @@ class SqlStore(ABC):
             )
         )
 
-    def exchange(self, worker: str, statements: Sequence[Statement], wants: Sequence[Want]) -> Answer | None:
+    def exchange(
+        self,
+        worker: str,
+        statements: Sequence[Statement],
+        wants: Sequence[Want],
+        finished: Sequence[tuple[int, int]] = (),
+    ) -> Answer | None:
         """See ``AccountStore``."""
 
         def work(db: Session) -> Answer | None:
@@ -158,6 +164,12 @@ class SqlStore(ABC):
                 return None
             concerned = {s.account for s in statements} | {w.account for w in wants}
             accounts = self._moved_on(db, concerned, now_s)
+            for account_id, number in finished:
+                db.run(
+                    "DELETE FROM budget_slice WHERE worker = ? AND account = ? AND window_number = ? "
+                    "AND granted - returned <= spent",
+                    (worker, account_id, number),
+                )
             for statement in statements:
                 _state(db, worker, statement, now_s)
             lacking = _grant(db, worker, accounts, wants, now_s)
@@ -198,7 +210,7 @@ class SqlStore(ABC):
             for account_id, number, *columns in rows:
                 left = Slice(*columns)
                 if forfeit and (account_id, number) not in known:
-                    amount = left.claim - left.spent
+                    amount = left.held
                     db.run(
                         "UPDATE budget_period SET forfeited = forfeited + ? "
                         "WHERE account = ? AND window_number = ?",

@@ -70,8 +70,21 @@ class AccountStore(Protocol):
         """Make a worker known, alive for so long from now and from each exchange [s]."""
         ...
 
-    def exchange(self, worker: str, statements: Sequence[Statement], wants: Sequence[Want]) -> Answer | None:
+    def exchange(
+        self,
+        worker: str,
+        statements: Sequence[Statement],
+        wants: Sequence[Want],
+        finished: Sequence[tuple[int, int]] = (),
+    ) -> Answer | None:
         """Take a worker's statements, then grant all its wants or none, in one transaction.
+
+        Args:
+            worker: who speaks.
+            statements: its totals.
+            wants: what it would like to be granted.
+            finished: accounts and windows that the worker will speak of no more, its last statement having
+                been taken; their slices are forgotten, the windows' sums stay.
 
         Returns:
             How the accounts of statements and wants stand; ``None`` if the worker was closed or isn't known:

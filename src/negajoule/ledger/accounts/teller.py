@@ -302,11 +302,11 @@ class Teller:
                 fix="open a store and a teller of this process's own",
             )
         with self._lock:
-            said = self._wallet.statements()
-        answer = self._store.exchange(self.worker, said, wants)
+            said, finished = self._wallet.statements(), self._wallet.finished()
+        answer = self._store.exchange(self.worker, said, wants, finished)
         if answer is None:
             self._begin()
-            said = []
+            said, finished = [], []
             answer = self._store.exchange(self.worker, said, wants)
             if answer is None:
                 raise LedgerError("the store doesn't keep its workers", fix="check the accounts' database")
@@ -314,7 +314,9 @@ class Teller:
             self._load()
         with self._lock:
             self._offset_s = answer.now_s - self._monotonic()
-            self._wallet.apply(answer, said, self._accounts)
+            over = self._wallet.apply(answer, said, finished, self._accounts)
+            if self._journal is not None:
+                self._journal.finish(over)
             for account_id in answer.standings:
                 self._empty.pop(account_id, None)
             self._version = answer.version

@@ -130,6 +130,7 @@ class Wallet:
         self.open: dict[int, Reservation] = {}
         self._current: dict[int, Purse] = {}
         self._past: dict[tuple[int, int], Purse] = {}
+        self._finished: dict[tuple[int, int], None] = {}
         self._purses = 0
         self._reservations = 0
 
@@ -234,27 +235,47 @@ class Wallet:
         statements = ((purse, purse.statement()) for purse in self.purses())
         return [statement for purse, statement in statements if statement != purse.acknowledged]
 
-    def apply(self, answer: Answer, said: Iterable[Statement], accounts: Mapping[int, Account]) -> None:
+    def finished(self) -> list[tuple[int, int]]:
+        """Accounts and windows that the store has heard all of."""
+        return list(self._finished)
+
+    def apply(
+        self,
+        answer: Answer,
+        said: Iterable[Statement],
+        finished: Iterable[tuple[int, int]],
+        accounts: Mapping[int, Account],
+    ) -> list[Purse]:
         """Take over a store's answer to what was said; accounts it doesn't name any more are retired.
 
         Args:
             answer: of the store.
             said: the statements it answers.
+            finished: what the store was told is finished.
             accounts: those it may name.
+
+        Returns:
+            Purses that are finished by this: the store has heard all of them.
         """
+        over = []
+        for key in finished:
+            self._finished.pop(key, None)
         spoken = {(statement.account, statement.window): statement for statement in said}
         for purse in self.purses():
             key = (purse.account.id, purse.window)
             purse.acknowledged = spoken.get(key, purse.acknowledged)
-            over = not purse.running and purse.free <= 0 and purse.statement() == purse.acknowledged
-            if over and key in self._past:
+            told = not purse.running and purse.free <= 0 and purse.statement() == purse.acknowledged
+            if told and key in self._past:
                 del self._past[key]
+                self._finished[key] = None
+                over.append(purse)
         for account_id, _ in spoken:
             if account_id not in answer.standings and account_id in self._current:
                 self._retire(self._current[account_id])
         for account_id, standing in answer.standings.items():
             if account_id in accounts:
                 self._follow(accounts[account_id], standing)
+        return over
 
     def free(self, account_id: int, window: int) -> int:
         """What could be granted from memory in an account's window."""
@@ -271,6 +292,7 @@ class Wallet:
         """Forget all purses, because the store listens to this worker no more; reservations stay open."""
         self._current.clear()
         self._past.clear()
+        self._finished.clear()
 
     def purses(self) -> list[Purse]:
         """All purses that the store may still hear of."""
@@ -284,6 +306,7 @@ class Wallet:
             purse = self._past.pop((account.id, standing.window), None)
             if purse is None:
                 self._purses += 1
+                self._finished.pop((account.id, standing.window), None)
                 purse = Purse(self._purses, account, standing)
             self._current[account.id] = purse
         purse.account = account
