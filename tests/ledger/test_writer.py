@@ -85,6 +85,18 @@ class TestWriting:
         assert slow.batches == [1, 512, 188]
         writer.close()
 
+    def test_a_row_may_wait_for_others_but_not_for_the_end(self, ledger):
+        gate = Failing(ledger)
+        writer = LedgerWriter(gate, linger_s=PATIENCE_S)
+        for number in range(20):
+            writer.append(activity(id=f"row {number}"))
+            time.sleep(0.001)
+        started_s = time.monotonic()
+        writer.close()
+        assert gate.batches == [20]
+        assert time.monotonic() - started_s < PATIENCE_S / 2
+        assert ledger.count() == 20
+
     def test_rows_of_many_threads_are_all_written_once(self, ledger):
         writer = LedgerWriter(ledger)
         rows = [[activity() for _ in range(25)] for _ in range(8)]

@@ -41,14 +41,21 @@ class LedgerWriter:
     Args:
         ledger: an open ledger that nobody else in this process writes to.
         retry_s: pause before a failed write is tried again [s].
+        linger_s: how long a row may wait for others to share its commit [s]; a kill may cost as much.
         report: called with the error when a write fails for the first time.
     """
 
     def __init__(
-        self, ledger: Ledger, *, retry_s: float = 1.0, report: Callable[[LedgerError], None] | None = None
+        self,
+        ledger: Ledger,
+        *,
+        retry_s: float = 1.0,
+        linger_s: float = 0.0,
+        report: Callable[[LedgerError], None] | None = None,
     ) -> None:
         self._ledger = ledger
         self._retry_s = retry_s
+        self._linger_s = linger_s
         self._report = report
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._closing = threading.Event()
@@ -106,6 +113,8 @@ class LedgerWriter:
                     self._queue.put(None)
                 break
             batch.append(item)
+            if len(batch) == 1 and self._linger_s > 0:
+                self._closing.wait(self._linger_s)
         return batch
 
     def _write(self, batch: list[_Waiting]) -> bool:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Account"]
 
+_LINGER_S = 0.2
+"""Rows of requests share a commit: writing each by itself would cost more than working it out."""
+
 
 class Account:
     """Books the requests of this process.
@@ -139,7 +142,7 @@ class Account:
         with self._lock:
             if self._writer is None:
                 self._ledger = Ledger(self._path)
-                self._writer = LedgerWriter(self._ledger, report=self.gap)
+                self._writer = LedgerWriter(self._ledger, linger_s=_LINGER_S, report=self.gap)
             return self._writer
 
     def after_fork(self) -> None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["APIS", "Api", "Listener", "Said", "gateway_footprint"]
 
 _SCHEMA = "negajoule.footprint/1"
+_RESPONSE_ENDS = ("response.completed", "response.incomplete", "response.failed")
+"""The events of OpenAI's Responses API that carry the whole answer and its usage."""
 
 
 class Said(NamedTuple):
@@ -84,7 +86,7 @@ _NOTHING = Said()
 def _openai(answer: object) -> Said:
     """Chat completions, completions and embeddings, whole or in chunks."""
     usage = _field(answer, "usage")
-    given = _field(answer, "footprint")
+    given = _extra(answer, "footprint")
     if usage is None and given is None:
         return _NOTHING
     return Said(
@@ -106,7 +108,7 @@ def _embeddings(answer: object) -> Said:
 def _responses(answer: object) -> Said:
     """OpenAI's Responses API."""
     usage = _field(answer, "usage")
-    given = _field(answer, "footprint")
+    given = _extra(answer, "footprint")
     return Said(
         _count(usage, "input_tokens"),
         _count(_field(usage, "input_tokens_details"), "cached_tokens"),
@@ -118,6 +120,8 @@ def _responses(answer: object) -> Said:
 
 
 def _responses_event(event: object) -> Said:
+    if _field(event, "type") not in _RESPONSE_ENDS:
+        return _NOTHING
     answer = _field(event, "response")
     return _NOTHING if answer is None else _responses(answer)
 
@@ -203,6 +207,12 @@ def _field(thing: object, *names: str) -> Any:  # noqa: ANN401 (any client's typ
         if found is not None:
             return found
     return None
+
+
+def _extra(thing: object, name: str) -> Any:  # noqa: ANN401 (any server's JSON)
+    """A field that the clients' types don't know; asking those for it as an attribute would be slow."""
+    fields = thing if isinstance(thing, dict) else getattr(thing, "model_extra", None)
+    return fields.get(name) if fields else None
 
 
 def _count(thing: object, *names: str) -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from negajoule.instrument.here import find_here
@@ -50,6 +49,7 @@ class HostedCost:
 
     def __init__(self, zone: str | None = None) -> None:
         self.zone = zone
+        self._known: dict[tuple[str, str], Factors] = {}
         serving_factors(None, zone)
 
     def __call__(
@@ -71,13 +71,15 @@ class HostedCost:
         return hosted_footprint(found, self._factors(model, url))
 
     def _factors(self, model: str, url: str) -> Factors:
-        if self.zone is None and is_on_site(url):
-            return self._here
-        return serving_factors(model, self.zone, provider_of_url(url))
-
-    @cached_property
-    def _here(self) -> Factors:
-        return find_here().factors
+        """What a joule costs at a server, looked up once for each model."""
+        found = self._known.get((model, url))
+        if found is None:
+            if self.zone is None and is_on_site(url):
+                found = find_here().factors
+            else:
+                found = serving_factors(model, self.zone, provider_of_url(url))
+            self._known[model, url] = found
+        return found
 
 
 def unknown_cost(note: str) -> Footprint:
