@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Door", "is_loopback", "once_only"]
 
 _NOBODY = Caller(scopes=frozenset())
-_ONCE = (b"authorization", b"host", b"content-length")
+_ONCE = (b"authorization", b"x-api-key", b"x-goog-api-key", b"host", b"content-length")
 
 
 class Door:

@@ -9,14 +9,13 @@ Whatever looks like one of our keys is blotted out, should it stand where none b
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
 import time
 import traceback
 from typing import TYPE_CHECKING, Any, Literal, TextIO
-
-import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -127,7 +126,7 @@ class _Json(_Base):
             "message": record.getMessage(),
             **self.fields_of(record),
         }
-        return self.blotted(msgspec.json.encode(whole, enc_hook=str).decode())
+        return self.blotted(_ascii(whole))
 
 
 class _Text(_Base):
@@ -143,7 +142,12 @@ def _quoted(value: object) -> str:
     text = str(value)
     if isinstance(value, str) and _PLAIN.fullmatch(text):
         return text
-    return msgspec.json.encode(value, enc_hook=str).decode()
+    return _ascii(value)
+
+
+def _ascii(value: object) -> str:
+    """JSON without any character that could begin a line or act on a terminal."""
+    return json.dumps(value, default=str, separators=(",", ":")).replace("\x7f", "\\u007f")
 
 
 def _stamp(seconds: float) -> str:
