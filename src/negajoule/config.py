@@ -78,6 +78,15 @@ SETTINGS: dict[str, Setting] = {
         Setting(
             "accounts", str, None, "where budgets are kept: postgresql://... for many hosts, else a file here"
         ),
+        Setting(
+            "budget_output_tokens",
+            int,
+            1024,
+            "limit of an answer, in tokens, where a budget counts the call and the client sets none",
+        ),
+        Setting(
+            "budget_cheaper_model", str, None, "model asked instead where a budget lacks room for another"
+        ),
         Setting("upstream_timeout_s", float, 600.0, "longest silence of an upstream server, in seconds"),
     )
 }

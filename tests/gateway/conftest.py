@@ -56,7 +56,9 @@ def serving(app, **options) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def gateway(make_backend: MakeBackend, *, limits: Limits | None = None, **options) -> Iterator[Running]:
+def gateway(
+    make_backend: MakeBackend, *, limits: Limits | None = None, more_pages=(), **options
+) -> Iterator[Running]:
     """Run our gateway with a fresh ledger; options go to ``create_app``."""
     limits = limits or Limits(max_body_bytes=1_000_000)
     here = find_here()
@@ -88,7 +90,7 @@ def gateway(make_backend: MakeBackend, *, limits: Limits | None = None, **option
             accounts=accounts,
             splitter=splitter,
             ledger=ledger,
-            pages=pages(ledger, here, "a test"),
+            pages=[*pages(ledger, here, "a test"), *more_pages],
             limits=limits,
             **options,
         )

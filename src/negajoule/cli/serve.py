@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -103,11 +103,15 @@ def _serve(
     from negajoule.dashboard import pages
     from negajoule.gateway import (
         Accounts,
+        BudgetedBackend,
+        Degrading,
         EngineBackend,
         Limits,
         Metrics,
+        Rates,
         UpstreamBackend,
         create_app,
+        standing_page,
         upstream_cost,
         uvicorn_options,
     )
@@ -115,23 +119,25 @@ def _serve(
     from negajoule.gateway.traces import find_tracer
     from negajoule.instrument import find_here
     from negajoule.ledger import Ledger, LedgerWriter
+    from negajoule.ledger.accounts import Teller, open_store, workers_folder
     from negajoule.meter import Meter, RequestSplitter
 
     secrets = [os.environ.get("NEGAJOULE_UPSTREAM_KEY", "")]
     log = configure(settings["log_format"], settings["log_level"], hide=secrets)
     here = find_here(settings)
-    with Ledger() as ledger:
+    with Ledger() as ledger, closing(open_store(settings["accounts"])) as store:
         look_back(ledger, here)
         writer = LedgerWriter(ledger, report=lambda error: LOGGER.error("%s", error.message))
         accounts = Accounts(here, writer, Metrics())
         splitter = RequestSplitter(Meter.for_process())
         backend: Backend
-        if upstream is not None:
+        estimate = None if upstream is None else upstream_cost(upstream, here)
+        if upstream is not None and estimate is not None:
             backend = UpstreamBackend(
                 upstream,
                 splitter,
                 accounts,
-                estimate=upstream_cost(upstream, here),
+                estimate=estimate,
                 key=os.environ.get("NEGAJOULE_UPSTREAM_KEY"),
                 silence_s=settings["upstream_timeout_s"],
             )
@@ -140,12 +146,19 @@ def _serve(
             assert engine is not None, "without an upstream there is an engine"
             backend = EngineBackend(engine, splitter, accounts)
             behind = f"{engine.name}: {', '.join(card.id for card in engine.models)}"
+        budgeted = BudgetedBackend(
+            backend,
+            accounts,
+            Teller(store, workers_folder()),
+            Rates(estimate),
+            Degrading(settings["budget_output_tokens"], settings["budget_cheaper_model"]),
+        )
         app = create_app(
-            backend=backend,
+            backend=budgeted,
             accounts=accounts,
             splitter=splitter,
             ledger=ledger,
-            pages=pages(ledger, here, behind),
+            pages=[*pages(ledger, here, behind), standing_page(store)],
             door=front.door,
             limits=Limits.of(settings),
             tracer=find_tracer(),

@@ -27,6 +27,9 @@ What stands behind:
 - ``local``: the embedded engine
 - ``upstream``: any OpenAI-compatible server
 - ``upstream_cost``: the estimate of what its model costs
+- ``bounds``: the most a call can use
+- ``spending``: what reaches it within its budgets
+- ``standing``: how a caller's budgets stand
 
 What is kept and told:
 
@@ -43,6 +46,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from negajoule.gateway.accounts import Accounts, Tokens
     from negajoule.gateway.app import Gateway, create_app
+    from negajoule.gateway.bounds import Rates
     from negajoule.gateway.door import Door
     from negajoule.gateway.keyring import KeyRing
     from negajoule.gateway.keys import KeyFile
@@ -50,11 +54,15 @@ if TYPE_CHECKING:
     from negajoule.gateway.listener import uvicorn_options
     from negajoule.gateway.local import EngineBackend
     from negajoule.gateway.metrics import Metrics
+    from negajoule.gateway.spending import BudgetedBackend, Degrading
+    from negajoule.gateway.standing import standing_page
     from negajoule.gateway.upstream import UpstreamBackend
     from negajoule.gateway.upstream_cost import upstream_cost
 
 __all__ = [
     "Accounts",
+    "BudgetedBackend",
+    "Degrading",
     "Door",
     "EngineBackend",
     "Gateway",
@@ -62,9 +70,11 @@ __all__ = [
     "KeyRing",
     "Limits",
     "Metrics",
+    "Rates",
     "Tokens",
     "UpstreamBackend",
     "create_app",
+    "standing_page",
     "upstream_cost",
     "uvicorn_options",
 ]
@@ -73,6 +83,8 @@ __getattr__ = names_from(
     globals(),
     {
         "Accounts": ".accounts",
+        "BudgetedBackend": ".spending",
+        "Degrading": ".spending",
         "Door": ".door",
         "EngineBackend": ".local",
         "Gateway": ".app",
@@ -80,9 +92,11 @@ __getattr__ = names_from(
         "KeyRing": ".keyring",
         "Limits": ".limits",
         "Metrics": ".metrics",
+        "Rates": ".bounds",
         "Tokens": ".accounts",
         "UpstreamBackend": ".upstream",
         "create_app": ".app",
+        "standing_page": ".standing",
         "upstream_cost": ".upstream_cost",
         "uvicorn_options": ".listener",
     },

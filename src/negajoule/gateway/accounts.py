@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from negajoule.gateway.caller import CALLER
 from negajoule.ledger import Activity, new_id
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from negajoule.meter import Share
     from negajoule.units import Footprint
 
-__all__ = ["Accounts", "Tokens"]
+__all__ = ["Accounts", "Tokens", "Watcher"]
 
 
 class Tokens(NamedTuple):
@@ -28,6 +28,18 @@ class Tokens(NamedTuple):
     output: int | None = None
 
 
+class Watcher(Protocol):
+    """Hears how each call ended."""
+
+    def booked(self, request_id: str, model: str, status: Status, tokens: Tokens, cost: Footprint) -> None:
+        """A call was booked."""
+        ...
+
+    def dropped(self, request_id: str) -> None:
+        """A call ended before anything ran."""
+        ...
+
+
 class Accounts:
     """Keeps the accounts of a server.
 
@@ -35,12 +47,16 @@ class Accounts:
         here: the machine and its place.
         writer: writes the ledger.
         metrics: the counters that are scraped.
+
+    Attributes:
+        watcher: hears how each call ended, if somebody wants to.
     """
 
     def __init__(self, here: Here, writer: LedgerWriter, metrics: Metrics) -> None:
         self.here = here
         self.writer = writer
         self.metrics = metrics
+        self.watcher: Watcher | None = None
 
     def book_request(
         self,
@@ -55,6 +71,8 @@ class Accounts:
     ) -> Future[bool]:
         """Write a request's row, for the caller of the moment; the future is done when the row is safe."""
         caller = CALLER.get()
+        if self.watcher is not None:
+            self.watcher.booked(request_id, model, status, tokens, cost)
         return self._book(
             Activity(
                 id=request_id,
@@ -76,6 +94,11 @@ class Accounts:
                 footprint=cost,
             )
         )
+
+    def drop_request(self, request_id: str) -> None:
+        """Say of a call that it ended before anything ran."""
+        if self.watcher is not None:
+            self.watcher.dropped(request_id)
 
     def book_idle(self, share: Share, *, since_s: float) -> Future[bool] | None:
         """Write the idle time since the last call; ``None`` if there was none."""

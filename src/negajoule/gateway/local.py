@@ -136,6 +136,7 @@ class LocalExchange:
                 if self._gone:
                     self._error = RequestError("the client hung up before its turn", code="R107", status=499)
                     self.status = "cancelled"
+                    self._backend.accounts.drop_request(self.request_id)
                 else:
                     await self._run_in_slot()
         finally:
