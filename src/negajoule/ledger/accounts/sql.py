@@ -296,14 +296,15 @@ def _slice(db: Session, worker: str, account_id: int, number: int) -> Slice | No
 
 def _free(db: Session, account: Account, number: int) -> int:
     """What a window has left; a window that nobody has used yet gets its row."""
-    key = (account.id, number)
-    db.run(
-        "INSERT INTO budget_period (account, window_number, allowed, highest) VALUES (?, ?, ?, ?) "
-        "ON CONFLICT DO NOTHING",
-        (*key, account.limit, account.limit),
-    )
     sql = "SELECT allowed - claimed FROM budget_period WHERE account = ? AND window_number = ?"
-    return int(db.rows(sql, key)[0][0])
+    rows = db.rows(sql, (account.id, number))
+    if rows:
+        return int(rows[0][0])
+    db.run(
+        "INSERT INTO budget_period (account, window_number, allowed, highest) VALUES (?, ?, ?, ?)",
+        (account.id, number, account.limit, account.limit),
+    )
+    return account.limit
 
 
 def _grant(
