@@ -144,9 +144,11 @@ class EngineError(NegajouleError):
 
     Attributes:
         status: the HTTP status that a gateway should answer with.
+        retry_after_s: how long an upstream asks to be left alone [s]; ``None`` if it didn't say.
     """
 
     default_code = "E102"
+    retry_after_s: float | None = None
 
     def __init__(
         self,

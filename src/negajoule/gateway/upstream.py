@@ -1,5 +1,6 @@
-"""Any OpenAI-compatible server as a backend: bytes pass through, usage is always counted.
+"""Upstream servers as a backend: bytes pass through, usage is always counted, faults are gone round.
 
+A call may be tried again, or on the next server of its fallback list, while no byte of an answer has come.
 This machine's joules for passing a call on are metered like any other; the model's own energy can't be read
 from here, so it is estimated, or said to be unknown.
 """
@@ -7,40 +8,103 @@ from here, so it is estimated, or said to be unknown.
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 import time
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import msgspec
 
-from negajoule.errors import EngineError
+from negajoule.errors import EngineError, NegajouleError, RequestError
 from negajoule.gateway.accounts import Tokens
+from negajoule.gateway.adapters import Frame, Usage
+from negajoule.gateway.plan import plan_for
+from negajoule.gateway.retry import Retry, passing
+from negajoule.gateway.routes import Routes
+from negajoule.gateway.server import Server, decoded
 from negajoule.gateway.sse import DONE, EventCutter, data_of, event
+from negajoule.gateway.words import answer_of, as_openai, request_of, stream_of
 from negajoule.ledger import new_id
 from negajoule.units import Footprint
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from negajoule.gateway.accounts import Accounts
+    from negajoule.gateway.adapters import UpstreamStream
+    from negajoule.gateway.routes import Route
     from negajoule.gateway.wire import Call
     from negajoule.ledger import Status
     from negajoule.meter import RequestSplitter
 
     Estimate = Callable[[str, Tokens], Footprint | None]
 
-__all__ = ["UpstreamBackend"]
+__all__ = ["Fleet", "UpstreamBackend"]
 
-_PATHS = {"chat": "/chat/completions", "completion": "/completions", "embedding": "/embeddings"}
 _LEDGER_PATIENCE_S = 1.0
 
 _ENDS = re.compile(rb'"finish_reason"\s*:\s*"|"usage"\s*:\s*\{')
 """Events that may be the last: they end a choice or hold the usage."""
 
 
-class UpstreamBackend:
-    """Passes calls on to a server.
+class Fleet:
+    """Passes calls on to servers, each to the one that has its model.
+
+    Args:
+        servers: the servers, in order of preference.
+        splitter: splits this process's joules over the calls that pass.
+        accounts: books them.
+        retry: how often and how patiently each server is tried.
+    """
+
+    def __init__(
+        self,
+        servers: Sequence[Server],
+        splitter: RequestSplitter,
+        accounts: Accounts,
+        *,
+        retry: Retry | None = None,
+    ) -> None:
+        self.splitter = splitter
+        self.accounts = accounts
+        self.retry = retry or Retry()
+        self.routes = Routes(servers)
+        self._open: set[UpstreamExchange] = set()
+
+    async def models(self) -> list[dict[str, Any]]:
+        """The models of all servers that can be asked; the first server to list a name counts.
+
+        Raises:
+            EngineError: (E103, E104) if none can be asked.
+        """
+        return await self.routes.models()
+
+    async def open(self, call: Call) -> UpstreamExchange:
+        """Take a call on.
+
+        Raises:
+            RequestError: (R102, R103, R104) if no server has the model, or none that could answer this call.
+        """
+        exchange = UpstreamExchange(self, call, self.routes.find(call))
+        self._open.add(exchange)
+        return exchange
+
+    async def close(self) -> None:
+        """Book what is still open and let the connections go."""
+        for exchange in list(self._open):
+            await exchange.cancel()
+        for server in self.routes.servers:
+            await server.close()
+
+    def forget(self, exchange: UpstreamExchange) -> None:
+        """An exchange has been booked."""
+        self._open.discard(exchange)
+
+
+class UpstreamBackend(Fleet):
+    """One OpenAI-compatible server.
 
     Args:
         url: its base, with or without ``/v1``.
@@ -49,6 +113,7 @@ class UpstreamBackend:
         estimate: footprint of the model's own work; ``None`` from it means unknown.
         key: sent as bearer token; without it the client's own ``Authorization`` isn't passed on.
         silence_s: longest silence before the server counts as gone [s].
+        retry: how often and how patiently it is tried.
     """
 
     def __init__(
@@ -60,129 +125,38 @@ class UpstreamBackend:
         estimate: Estimate,
         key: str | None = None,
         silence_s: float = 600.0,
+        retry: Retry | None = None,
     ) -> None:
-        base = url.rstrip("/")
-        self.base = base if base.endswith("/v1") else f"{base}/v1"
-        self.splitter = splitter
-        self.accounts = accounts
-        self.estimate = estimate
-        self._headers = {"content-type": "application/json"}
-        if key:
-            self._headers["authorization"] = f"Bearer {key}"
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=10.0, sock_read=silence_s)
-        self._session: aiohttp.ClientSession | None = None
-        self._open: set[UpstreamExchange] = set()
-
-    async def models(self) -> list[dict[str, Any]]:
-        """The models that the server lists."""
-        answer = await self._get_json("/models")
-        models = answer.get("data") if isinstance(answer, dict) else None
-        if not isinstance(models, list):
-            raise EngineError(
-                "the upstream's list of models isn't one", code="E104", tried=f"{self.base}/models"
-            )
-        return [model for model in models if isinstance(model, dict) and "id" in model]
-
-    async def open(self, call: Call) -> UpstreamExchange:
-        """Take a call on."""
-        exchange = UpstreamExchange(self, call)
-        self._open.add(exchange)
-        return exchange
-
-    async def close(self) -> None:
-        """Book what is still open and let the connections go."""
-        for exchange in list(self._open):
-            await exchange.cancel()
-        if self._session is not None:
-            await self._session.close()
-
-    def forget(self, exchange: UpstreamExchange) -> None:
-        """An exchange has been booked."""
-        self._open.discard(exchange)
-
-    async def post(self, path: str, body: bytes) -> aiohttp.ClientResponse:
-        """Send a body.
-
-        Raises:
-            EngineError: (E103) if the server can't be reached or refuses; its status is passed on.
-        """
-        try:
-            response = await self._client().post(self.base + path, data=body)
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise self.unreachable(error) from None
-        if response.status != 200:
-            text = await _text(response)
-            response.release()
-            raise EngineError(
-                f"the upstream refused: {_message_in(text)}", code="E103", status=response.status
-            )
-        return response
-
-    def unreachable(self, error: Exception) -> EngineError:
-        """The error for a server that can't be reached or fell silent."""
-        timed_out = isinstance(error, TimeoutError)
-        reason = "no answer in time" if timed_out else str(error) or type(error).__name__
-        return EngineError(
-            f"the upstream can't be reached: {reason}",
-            code="E103",
-            tried=self.base,
-            fix="check that the server runs and the URL is right",
-            status=504 if timed_out else 502,
-        )
-
-    async def _get_json(self, path: str) -> Any:  # noqa: ANN401 (another server's JSON)
-        try:
-            async with self._client().get(self.base + path) as response:
-                data = await response.read()
-                if response.status != 200:
-                    raise EngineError(
-                        f"the upstream refused: {_message_in(data)}", code="E103", status=response.status
-                    )
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise self.unreachable(error) from None
-        return _decode(data)
-
-    def _client(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                headers=self._headers,
-                timeout=self._timeout,
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30.0),
-            )
-        return self._session
+        server = Server(plan_for(url), estimate=estimate, key=key, silence_s=silence_s)
+        super().__init__([server], splitter, accounts, retry=retry)
 
 
 class UpstreamExchange:
-    """One call passed on; booked once, however it ends."""
+    """One call passed on; booked once, under the model that answered, however it ends."""
 
-    def __init__(self, backend: UpstreamBackend, call: Call) -> None:
+    def __init__(self, fleet: Fleet, call: Call, routes: Sequence[Route]) -> None:
         self.request_id = new_id("req")
         self.cost: Footprint | None = None
         self.status: Status = "ok"
         self.tokens = Tokens()
-        self._backend = backend
+        self._fleet = fleet
         self._call = call
+        self._routes = routes
+        self._route = routes[0]
+        self._tries: list[str] = []
         self._started_s = time.time()
         self._response: aiohttp.ClientResponse | None = None
+        self._begun = False
+        self._stream: UpstreamStream | None = None
         self._held: bytes | None = None
-        backend.splitter.begin(self.request_id)
+        fleet.splitter.begin(self.request_id)
 
     async def plain(self) -> dict[str, Any]:
         """The whole answer."""
-        try:
-            self._response = await self._backend.post(_PATHS[self._call.task], self._call.raw)
-            answer = _decode(await self._response.read())
-            if not isinstance(answer, dict):
-                raise EngineError("the upstream's answer isn't a JSON object", code="E104")
-        except EngineError:
-            await self._book("failed")
-            raise
-        except (aiohttp.ClientError, TimeoutError) as error:
-            await self._book("failed")
-            raise self._backend.unreachable(error) from None
-        except asyncio.CancelledError:
-            await self._book("cancelled")
-            raise
+        async with self._booked_on_failure():
+            response, _ = await self._connect()
+            data = await response.read()
+            answer = answer_of(data, self._route.server.plan.provider, self._frame())
         self._count(answer.get("usage"))
         if self._call.task == "embedding":
             self.tokens = self.tokens._replace(output=0)
@@ -195,10 +169,9 @@ class UpstreamExchange:
 
         What arrives together leaves together, byte for byte, but for the events that end the answer.
         """
-        try:
-            self._response = await self._backend.post(_PATHS[self._call.task], self._streamed_body())
+        async with self._booked_on_failure():
             cutter = EventCutter()
-            async for piece in self._response.content.iter_any():
+            async for piece in await self._pieces():
                 ready = bytearray()
                 for raw in cutter.feed(piece):
                     data = data_of(raw)
@@ -213,23 +186,115 @@ class UpstreamExchange:
             if self._held is not None:
                 yield event(self._held)
             raise EngineError("the upstream broke off before the end of its answer", code="E103")
-        except EngineError:
-            await self._book("failed")
-            raise
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            await self._book("failed")
-            raise self._backend.unreachable(error) from None
 
     async def cancel(self) -> None:
         """The client has gone: drop the connection, keep the account."""
         await self._book("cancelled")
 
-    def _streamed_body(self) -> bytes:
-        if self._call.include_usage:
-            return self._call.raw
-        body = self._call.body()
-        body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
-        return msgspec.json.encode(body)
+    @asynccontextmanager
+    async def _booked_on_failure(self) -> AsyncIterator[None]:
+        try:
+            yield
+        except NegajouleError as error:
+            if error.code == "E103":
+                self._blame()
+            await self._book("failed")
+            raise
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            self._blame()
+            await self._book("failed")
+            raise self._route.server.unreachable(error) from None
+        except asyncio.CancelledError:
+            await self._book("cancelled")
+            raise
+
+    def _blame(self) -> None:
+        """Tell the breaker of a server that broke off, unless it was the client who did."""
+        if self._begun and self.cost is None:
+            self._route.server.breaker.failed(time.monotonic())
+
+    async def _connect(self) -> tuple[aiohttp.ClientResponse, bytes]:
+        """An answer that has begun, and what of its stream has come; tried again and elsewhere until then.
+
+        Raises:
+            EngineError: (E103) the last failure, if no server answers.
+            RequestError: (R102, R103) if the call can't be put to the first server.
+        """
+        failure: EngineError | None = None
+        for route in self._routes:
+            try:
+                path, body = request_of(self._call, route.server.plan.provider, route.model)
+            except RequestError as error:
+                if failure is None:
+                    raise
+                self._tries.append(f"{route.server.plan.name} can't be asked: {error.message}")
+                continue
+            self._route = route
+            tried = 0
+            while True:
+                try:
+                    return await self._try(route.server, path, body)
+                except EngineError as error:
+                    if self.cost is not None or not passing(error.status):
+                        raise
+                    failure = error
+                tried += 1
+                self._tries.append(f"a try at {route.server.plan.name} failed: {failure.message[:200]}")
+                resting = route.server.breaker.state(time.monotonic()) != "closed"
+                wait_s = self._fleet.retry.wait_s(
+                    tried, failure.status, failure.retry_after_s, random.random()
+                )
+                if wait_s is None or resting:
+                    break
+                await asyncio.sleep(wait_s)
+        assert failure is not None, "a call has at least one route"
+        raise failure
+
+    async def _try(self, server: Server, path: str, body: bytes) -> tuple[aiohttp.ClientResponse, bytes]:
+        """Ask a server once; its breaker hears how that went."""
+        if self.cost is not None:
+            raise EngineError("the client went away", code="E103", status=499)
+        if not server.breaker.enter(time.monotonic()):
+            raise server.resting(time.monotonic())
+        try:
+            self._response = response = await server.post(path, body, self._call.headers)
+            if self.cost is not None:
+                response.close()
+                raise EngineError("the client went away", code="E103", status=499)
+            first = b""
+            if self._call.stream:
+                try:
+                    first = await response.content.readany()
+                except (aiohttp.ClientError, TimeoutError) as error:
+                    raise server.unreachable(error) from None
+                if not first:
+                    raise EngineError("the upstream broke off before its answer began", code="E103")
+        except EngineError as error:
+            if self._response is not None:
+                self._response.close()
+            if self.cost is not None:
+                server.breaker.released()
+            elif error.status >= 500:
+                server.breaker.failed(time.monotonic())
+            else:
+                server.breaker.succeeded()
+            raise
+        except BaseException:
+            server.breaker.released()
+            raise
+        server.breaker.succeeded()
+        self._begun = True
+        return response, first
+
+    async def _pieces(self) -> AsyncIterator[bytes]:
+        """The answer's stream in OpenAI's words, once it has begun."""
+        response, first = await self._connect()
+        pieces = _joined(first, response)
+        self._stream = stream_of(self._route.server.plan.provider, self._frame())
+        return pieces if self._stream is None else as_openai(pieces, self._stream)
+
+    def _frame(self) -> Frame:
+        return Frame(self.request_id, int(self._started_s), self._route.model)
 
     def _passed(self, raw: bytes, data: bytes | None) -> bytes:
         """What leaves when this event comes: itself as it is, or the one held back before it, or nothing.
@@ -238,7 +303,7 @@ class UpstreamExchange:
         """
         if data is None or not _ENDS.search(data):
             return self._release() + raw + b"\n\n"
-        chunk = _decode(data)
+        chunk = decoded(data)
         if isinstance(chunk, dict) and isinstance(chunk.get("usage"), dict):
             self._count(chunk["usage"])
             if not chunk.get("choices") and not self._call.include_usage:
@@ -252,20 +317,17 @@ class UpstreamExchange:
         return b"" if held is None else event(held)
 
     def _last_event(self) -> bytes:
-        chunk = _decode(self._held) if self._held is not None else None
+        chunk = decoded(self._held) if self._held is not None else None
         if not isinstance(chunk, dict):
             chunk = {"object": "chat.completion.chunk", "model": self._call.model, "choices": []}
         return event(msgspec.json.encode({**chunk, "footprint": self._footprint()}))
 
     def _count(self, usage: object) -> None:
         if isinstance(usage, dict):
-            details = usage.get("prompt_tokens_details")
-            cached = details.get("cached_tokens") if isinstance(details, dict) else None
-            self.tokens = Tokens(
-                _count_of(usage.get("prompt_tokens")),
-                _count_of(cached),
-                _count_of(usage.get("completion_tokens")),
-            )
+            self._take(Usage.of(usage))
+
+    def _take(self, usage: Usage) -> None:
+        self.tokens = Tokens(usage.prompt, usage.cached, usage.completion)
 
     async def _book(self, status: Status) -> None:
         if self.cost is not None:
@@ -274,21 +336,29 @@ class UpstreamExchange:
         if self._response is not None:
             # Only an answer read to its end may give its connection back for the next call.
             self._response.release() if status == "ok" else self._response.close()
-        backend = self._backend
-        share = backend.splitter.end(self.request_id)
-        own = backend.accounts.here.cost(share.parts, share.node_seconds)
-        theirs = backend.estimate(self._call.model, self.tokens)
+        if self._stream is not None and self._stream.usage.known:
+            self._take(self._stream.usage)
+        fleet, route = self._fleet, self._route
+        share = fleet.splitter.end(self.request_id)
+        own = fleet.accounts.here.cost(share.parts, share.node_seconds)
+        theirs = route.server.estimate(route.model, self.tokens)
         if theirs is None:
             note = "the energy of the upstream's model isn't known; the parts list this machine's only"
-            self.cost = Footprint(
+            cost = Footprint(
                 boundary=own.boundary, parts=own.parts, factors=own.factors, notes=(*own.notes, note)
             )
         else:
-            self.cost = own + theirs
-        backend.forget(self)
-        written = backend.accounts.book_request(
+            cost = own + theirs
+        told = [*self._tries]
+        if route.model != self._call.model:
+            told.append(
+                f"{self._call.model!r} was asked for; {route.server.plan.name} has it as {route.model!r}"
+            )
+        self.cost = msgspec.structs.replace(cost, notes=(*told, *cost.notes)) if told else cost
+        fleet.forget(self)
+        written = fleet.accounts.book_request(
             request_id=self.request_id,
-            model=self._call.model,
+            model=route.model,
             status=status,
             started_s=self._started_s,
             tokens=self.tokens,
@@ -302,30 +372,7 @@ class UpstreamExchange:
         return {"request_id": self.request_id, **self.cost.to_dict(detail=False)}
 
 
-def _decode(data: bytes) -> Any:  # noqa: ANN401 (another server's JSON)
-    try:
-        return msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise EngineError("the upstream's answer isn't JSON", code="E104") from None
-
-
-def _count_of(value: object) -> int | None:
-    """A count that can be believed: a whole number that isn't negative and that the ledger can hold."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63 else None
-
-
-async def _text(response: aiohttp.ClientResponse) -> bytes:
-    try:
-        return await response.content.read(65_536)
-    except (aiohttp.ClientError, TimeoutError):
-        return b""
-
-
-def _message_in(data: bytes) -> str:
-    """The message of an error in OpenAI's shape, or the start of whatever came."""
-    try:
-        error = msgspec.json.decode(data)["error"]
-        message = error["message"] if isinstance(error, dict) else error
-        return str(message)[:500]
-    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):
-        return data[:200].decode(errors="replace").strip() or "no reason given"
+async def _joined(first: bytes, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    yield first
+    async for piece in response.content.iter_any():
+        yield piece

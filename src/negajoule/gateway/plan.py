@@ -1,0 +1,223 @@
+"""Which servers stand behind the gateway: the ``[[upstream]]`` tables of negajoule.toml.
+
+[[upstream]]
+name = "claude"
+provider = "anthropic"            # openai, openai-compatible, anthropic or gemini
+url = "https://api.anthropic.com" # the provider's own by default
+key_env = "ANTHROPIC_API_KEY"     # the variable that holds the key; keys never stand in the file
+models = {big = "claude-opus-4"}  # or a list of names; all that it has by default
+fallback = ["other"]              # upstreams to ask instead before the first byte, in order
+context_tokens = 200000           # the models' context window
+capabilities = ["tools", "vision", "json"]
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from negajoule.errors import ConfigError
+from negajoule.gateway.adapters import PROVIDERS, Provider
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+__all__ = ["CAPABILITIES", "UpstreamPlan", "keys_of", "plan_for", "read_plan"]
+
+CAPABILITIES = ("audio", "files", "json", "tools", "vision")
+"""What a model may be able to do besides answering text with text."""
+
+_KEYS = (
+    "name",
+    "url",
+    "provider",
+    "key_env",
+    "models",
+    "fallback",
+    "context_tokens",
+    "capabilities",
+)
+_VERSION = re.compile(r"v\d+\w*")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class UpstreamPlan(msgspec.Struct, frozen=True):
+    """One server as it was asked for.
+
+    Attributes:
+        name: what it is called here.
+        provider: what kind of server it is.
+        base: its address, version included.
+        key_env: the environment variable that holds its key; ``None`` for no key.
+        models: the upstream's name of each model by the public one; empty if it passes all names on.
+        fallback: names of the servers to ask instead, in order.
+        context_tokens: size of its models' context window; ``None`` if unknown.
+        capabilities: what its models can do; ``None`` if unknown.
+    """
+
+    name: str
+    provider: Provider
+    base: str
+    key_env: str | None = None
+    models: dict[str, str] = {}
+    fallback: tuple[str, ...] = ()
+    context_tokens: int | None = None
+    capabilities: frozenset[str] | None = None
+
+    def model_for(self, model: str) -> str | None:
+        """The upstream's name of a public model; ``None`` if it doesn't serve it."""
+        return self.models.get(model) if self.models else model
+
+
+def plan_for(url: str) -> UpstreamPlan:
+    """The plan of one OpenAI-compatible server that passes all models on.
+
+    Raises:
+        ConfigError: C101 if it's no address of a server.
+    """
+    provider = PROVIDERS["openai-compatible"]
+    return UpstreamPlan("upstream", provider, _base(url, provider, "--upstream"))
+
+
+def read_plan(tables: object, origin: str) -> tuple[UpstreamPlan, ...]:
+    """Read the tables.
+
+    Args:
+        tables: what stands under ``upstream``.
+        origin: the file, for errors.
+
+    Raises:
+        ConfigError: (C101) for a wrong value, (C103) for a key that doesn't exist.
+    """
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise _wrong(f"{origin}: upstream", "must be tables, each under [[upstream]]")
+    plans = tuple(_read(table, f"{origin}: upstream[{place}]") for place, table in enumerate(tables))
+    names = [plan.name for plan in plans]
+    for place, plan in enumerate(plans):
+        at = f"{origin}: upstream[{place}]"
+        if names.index(plan.name) != place:
+            raise _wrong(f"{at}.name", f"{plan.name!r} is taken by an upstream above")
+        for other in plan.fallback:
+            if other == plan.name or other not in names:
+                raise _wrong(f"{at}.fallback", f"{other!r} isn't the name of another upstream")
+            theirs = plans[names.index(other)]
+            if plan.models and all(theirs.model_for(model) is None for model in plan.models):
+                raise _wrong(f"{at}.fallback", f"{other!r} serves none of the models of {plan.name!r}")
+    return plans
+
+
+def _read(table: Mapping[str, Any], at: str) -> UpstreamPlan:
+    for key in table:
+        if key not in _KEYS:
+            raise ConfigError(f"{at}.{key} doesn't exist", code="C103", fix=f"use {', '.join(_KEYS)}")
+    kind = _text(table, "provider", at) or "openai-compatible"
+    provider = PROVIDERS.get(kind)
+    if provider is None:
+        raise _wrong(f"{at}.provider", f"must be {' or '.join(PROVIDERS)}, not {kind!r}")
+    name = _text(table, "name", at)
+    if not name:
+        raise _wrong(f"{at}.name", "is required")
+    url = _text(table, "url", at)
+    if not url and kind == "openai-compatible":
+        raise _wrong(f"{at}.url", "is required")
+    key_env = _text(table, "key_env", at)
+    if key_env and not _VARIABLE.fullmatch(key_env):
+        # What stands there may be a key by mistake, so it isn't repeated.
+        raise _wrong(f"{at}.key_env", "must be the name of an environment variable, not a key")
+    return UpstreamPlan(
+        name=name,
+        provider=provider,
+        base=_base(url, provider, f"{at}.url") if url else provider.base,
+        key_env=key_env or None,
+        models=_models(table.get("models"), f"{at}.models"),
+        fallback=_texts(table.get("fallback", []), f"{at}.fallback"),
+        context_tokens=_tokens(table.get("context_tokens"), f"{at}.context_tokens"),
+        capabilities=_capabilities(table.get("capabilities"), f"{at}.capabilities"),
+    )
+
+
+def _base(url: str, provider: Provider, at: str) -> str:
+    """The address with the version that the provider's paths begin below."""
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 (raises if it isn't a number)
+    except ValueError:
+        raise _wrong(at, "isn't an address") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise _wrong(at, "must be an address such as http://127.0.0.1:8000")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise _wrong(at, "must hold no name, password, query or fragment")
+    base = url.rstrip("/")
+    if _VERSION.fullmatch(base.rpartition("/")[2]):
+        return base
+    return f"{base}/{provider.base.rpartition('/')[2]}"
+
+
+def _models(value: object, at: str) -> dict[str, str]:
+    if value is None:
+        return {}
+    given = value if isinstance(value, dict) else {model: model for model in _texts(value, at)}
+    if not given:
+        raise _wrong(at, "must not be empty")
+    if not all(isinstance(name, str) and name and model for model, name in given.items()):
+        raise _wrong(at, "must be a list of names, or a table from public names to the upstream's")
+    return given
+
+
+def _capabilities(value: object, at: str) -> frozenset[str] | None:
+    if value is None:
+        return None
+    given = _texts(value, at)
+    for name in given:
+        if name not in CAPABILITIES:
+            raise _wrong(at, f"may hold {', '.join(CAPABILITIES)}, not {name!r}")
+    return frozenset(given)
+
+
+def _tokens(value: object, at: str) -> int | None:
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise _wrong(at, f"must be a whole number above 0, not {value!r}")
+    return value
+
+
+def _texts(value: object, at: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
+        raise _wrong(at, "must be a list of texts")
+    return tuple(value)
+
+
+def _text(table: Mapping[str, Any], key: str, at: str) -> str:
+    value = table.get(key, "")
+    if not isinstance(value, str):
+        raise _wrong(f"{at}.{key}", f"must be a text, not {value!r}")
+    return value
+
+
+def _wrong(at: str, problem: str) -> ConfigError:
+    return ConfigError(f"{at} {problem}", code="C101")
+
+
+def keys_of(plans: Iterable[UpstreamPlan], environment: Mapping[str, str]) -> dict[str, str]:
+    """The key of each server that has one, by the server's name.
+
+    Raises:
+        ConfigError: C101 if a variable isn't set.
+    """
+    keys = {}
+    for plan in plans:
+        if plan.key_env is None:
+            continue
+        key = environment.get(plan.key_env, "").strip()
+        if not key:
+            raise ConfigError(
+                f"the upstream {plan.name!r} needs a key in {plan.key_env}, which isn't set",
+                code="C101",
+                fix=f"export {plan.key_env}=KEY",
+            )
+        keys[plan.name] = key
+    return keys

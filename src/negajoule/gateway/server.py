@@ -1,0 +1,161 @@
+"""One upstream server: its connections, its key, its breaker, and what its refusals mean."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import msgspec
+
+from negajoule.errors import EngineError
+from negajoule.gateway.adapters import listed_models, refusal
+from negajoule.gateway.breaker import Breaker
+from negajoule.gateway.retry import retry_after_s
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from negajoule.gateway.accounts import Tokens
+    from negajoule.gateway.plan import UpstreamPlan
+    from negajoule.units import Footprint
+
+    Estimate = Callable[[str, Tokens], Footprint | None]
+
+__all__ = ["Server", "decoded"]
+
+_CONNECT_S = 10.0
+_LONGEST_REFUSAL = 65_536
+_OWN_HEADERS = {"anthropic-beta": "anthropic", "openai-beta": "openai"}
+"""Headers that only servers of one dialect understand."""
+
+
+class Server:
+    """One upstream server.
+
+    Args:
+        plan: how it was asked for.
+        estimate: footprint of its models' own work; ``None`` from it means unknown.
+        key: its key; without it none is sent, never the client's.
+        silence_s: longest silence before it counts as gone [s].
+    """
+
+    def __init__(
+        self, plan: UpstreamPlan, *, estimate: Estimate, key: str | None = None, silence_s: float = 600.0
+    ) -> None:
+        self.plan = plan
+        self.estimate = estimate
+        self.breaker = Breaker()
+        self._headers = plan.provider.greeting(key)
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=silence_s)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def models(self) -> list[dict[str, Any]]:
+        """The models: those of its plan or, without any, those that it lists.
+
+        Raises:
+            EngineError: (E103) if it can't be reached, (E104) if what it lists isn't a list of models.
+        """
+        plan = self.plan
+        if plan.models:
+            return [
+                {
+                    "id": public,
+                    "object": "model",
+                    "created": 0,
+                    "owned_by": plan.name,
+                    "served_as": model,
+                    **({} if plan.context_tokens is None else {"context_tokens": plan.context_tokens}),
+                }
+                for public, model in plan.models.items()
+            ]
+        try:
+            async with self._client().get(plan.base + plan.provider.models) as response:
+                data = await response.read()
+                if response.status != 200:
+                    raise refusal(response.status, data)
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise self.unreachable(error) from None
+        return listed_models(plan.provider.dialect, decoded(data))
+
+    async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+        """Send a body.
+
+        Args:
+            path: below the base.
+            body: what is sent.
+            headers: the client's that may go on.
+
+        Raises:
+            EngineError: (E103) if the server can't be reached or refuses; its status is passed on.
+        """
+        dialect = self.plan.provider.dialect
+        passed = {
+            name: value for name, value in headers.items() if _OWN_HEADERS.get(name, dialect) == dialect
+        }
+        try:
+            response = await self._client().post(
+                self.plan.base + path, data=body, headers=passed, allow_redirects=False
+            )
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise self.unreachable(error) from None
+        if response.status == 200:
+            return response
+        try:
+            text = await response.content.read(_LONGEST_REFUSAL)
+        except (aiohttp.ClientError, TimeoutError):
+            text = b""
+        response.close()
+        failure = refusal(response.status if response.status >= 400 else 502, text)
+        failure.retry_after_s = retry_after_s(response.headers.get("retry-after"), time.time())
+        raise failure
+
+    def unreachable(self, error: Exception) -> EngineError:
+        """The error for a server that can't be reached or fell silent."""
+        timed_out = isinstance(error, TimeoutError)
+        reason = "no answer in time" if timed_out else str(error) or type(error).__name__
+        return EngineError(
+            f"the upstream can't be reached: {reason}",
+            code="E103",
+            tried=self.plan.base,
+            fix="check that the server runs and the URL is right",
+            status=504 if timed_out else 502,
+        )
+
+    def resting(self, now_s: float) -> EngineError:
+        """The error for a server that is left alone for a while."""
+        failure = EngineError(
+            f"the upstream {self.plan.name!r} keeps failing and is left alone for a while",
+            code="E103",
+            tried=self.plan.base,
+            fix="try again later, or give it a fallback in negajoule.toml",
+            status=503,
+        )
+        failure.retry_after_s = max(1.0, self.breaker.wait_s(now_s))
+        return failure
+
+    async def close(self) -> None:
+        """Let the connections go."""
+        if self._session is not None:
+            await self._session.close()
+
+    def _client(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                headers=self._headers,
+                timeout=self._timeout,
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30.0),
+            )
+        return self._session
+
+
+def decoded(data: bytes) -> Any:  # noqa: ANN401 (another server's JSON)
+    """What JSON holds.
+
+    Raises:
+        EngineError: (E104) if it isn't JSON.
+    """
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise EngineError("the upstream's answer isn't JSON", code="E104") from None
