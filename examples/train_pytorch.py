@@ -52,9 +52,8 @@ def main() -> None:
 
     if account.footprint is not None and account.footprint.it_energy is not None:
         energy = account.footprint.it_energy
-        print(
-            f"loss {loss:.4f} after {step} steps: {energy.value:.3g} J ({energy.low:.3g} to {energy.high:.3g})"
-        )
+        interval = f"{energy.low:.3g} to {energy.high:.3g}"
+        print(f"loss {loss:.4f} after {step} steps: {energy.value:.3g} J ({interval})")
     if together:
         torch.distributed.destroy_process_group()
 
