@@ -6,7 +6,7 @@
 - ``slices``: the arithmetic of what a worker's slice claims of a window
 - ``store``: the Protocol of what owns the budgets
 - ``book``: the store in memory, for tests
-- ``schema``, ``sql``: tables and transactions of the durable stores
+- ``schema``, ``postings``, ``sql``: tables, rows and transactions of the durable stores
 - ``sqlite``: the store of one host; ``postgres``: the store of many
 - ``opening``: from a setting to a store
 - ``wallet``: a worker's purses and reservations

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from negajoule.errors import LedgerError
 from negajoule.extras import require
 from negajoule.ledger.accounts.schema import VERSION, steps
-from negajoule.ledger.accounts.sql import Session, SqlStore
+from negajoule.ledger.accounts.sql import SqlStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from negajoule.ledger.accounts.postings import Session
 
 __all__ = ["PostgresStore"]
 

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from negajoule.config import home
 from negajoule.errors import LedgerError
 from negajoule.ledger.accounts.schema import APPLICATION_ID, VERSION, steps
-from negajoule.ledger.accounts.sql import Session, SqlStore
+from negajoule.ledger.accounts.sql import SqlStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from negajoule.ledger.accounts.postings import Session
 
 __all__ = ["SqliteStore", "default_accounts_path"]
 
