@@ -15,7 +15,7 @@ from negajoule.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["SETTINGS", "Resolved", "Setting", "Settings", "home"]
+__all__ = ["SETTINGS", "TABLES", "Resolved", "Setting", "Settings", "home"]
 
 
 class Setting(NamedTuple):
@@ -88,8 +88,12 @@ SETTINGS: dict[str, Setting] = {
             "budget_cheaper_model", str, None, "model asked instead where a budget lacks room for another"
         ),
         Setting("upstream_timeout_s", float, 600.0, "longest silence of an upstream server, in seconds"),
+        Setting("upstream_tries", int, 3, "times an upstream server is asked before its answer begins"),
     )
 }
+
+TABLES: tuple[str, ...] = ("upstream",)
+"""Tables that a file may hold beside the settings; whoever needs one knows what it must hold."""
 
 
 def home(environment: Mapping[str, str] | None = None) -> Path:
@@ -131,10 +135,14 @@ class Settings:
     ) -> None:
         environment = os.environ if environment is None else environment
         self._values = {name: Resolved(s.default, "default") for name, s in SETTINGS.items()}
+        self._tables: dict[str, tuple[object, str]] = {}
         # Relative, because a program whose working folder has been removed may be measured too.
         for path in (home(environment) / "config.toml", (folder or Path()) / "negajoule.toml"):
             for name, value in _read_toml(path).items():
-                self._set(name, value, str(path.absolute()))
+                if name in TABLES:
+                    self._tables[name] = (value, str(path.absolute()))
+                else:
+                    self._set(name, value, str(path.absolute()))
         for setting in SETTINGS.values():
             text = environment.get(setting.variable)
             if text is not None and text != "":
@@ -145,6 +153,10 @@ class Settings:
 
     def __getitem__(self, name: str) -> Any:  # noqa: ANN401 (each setting has its own type)
         return self._values[name].value
+
+    def table(self, name: str) -> tuple[object, str] | None:
+        """What stands under a name of ``TABLES``, unchecked, and in which file; ``None`` if nothing does."""
+        return self._tables.get(name)
 
     def resolved(self) -> dict[str, Resolved]:
         """Every setting with its value and origin."""
@@ -232,6 +244,8 @@ _AT_LEAST: dict[str, float] = {
     "body_timeout_s": 0.1,
     "request_timeout_s": 0.1,
     "upstream_timeout_s": 0.1,
+    "upstream_tries": 1,
+    "budget_output_tokens": 1,
 }
 _ONE_OF: dict[str, tuple[str, ...]] = {
     "log_format": ("text", "json"),

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import uvicorn
 
     from negajoule.cli.listen import Certificate
-    from negajoule.cli.reload import Reload
+    from negajoule.cli.upstreams import Upstreams
     from negajoule.engine import Engine
     from negajoule.gateway import Door, Gateway
     from negajoule.gateway.backend import Backend
@@ -58,9 +58,10 @@ def serve(
 ) -> None:
     """Start the OpenAI-compatible server; every answer carries its footprint.
 
-    Without --upstream it runs a small real model itself. NEGAJOULE_UPSTREAM_KEY is sent to an upstream as its
-    key. Once there is an API key (negajoule keys), nobody is answered without one; to listen to others than
-    this machine, one is needed. SIGHUP makes it read keys, certificate, limits and log settings again.
+    Without --upstream, and without [[upstream]] tables in negajoule.toml, it runs a small real model itself.
+    NEGAJOULE_UPSTREAM_KEY is sent to an upstream as its key. Once there is an API key (negajoule keys),
+    nobody is answered without one; to listen to others than this machine, one is needed. SIGHUP makes it read keys,
+    certificate, limits and log settings again.
 
     Example: negajoule serve --upstream http://127.0.0.1:8000
     """
@@ -69,14 +70,16 @@ def serve(
     for module in ("starlette", "uvicorn", "httptools", "aiohttp", "prometheus_client", "jinja2"):
         require(module, extra="serve", purpose="run the server")
     from negajoule.cli.listen import Certificate, listen, url_of
+    from negajoule.cli.upstreams import Upstreams
 
     certificate = Certificate.of(settings)
     door = _door(settings, insecure=insecure)
+    upstreams = Upstreams(settings, upstream, embedded=fake_engine or model_file is not None)
     with listen(settings["host"], settings["port"]) as listener:
         url = url_of(listener, certificate)
-        engine = None if upstream else _engine(settings, model_file, fake=fake_engine)
+        engine = None if upstreams else _engine(settings, model_file, fake=fake_engine)
         front = _Front(listener, url, certificate, door, arguments)
-        code = _serve(settings, front, upstream, engine, play=play or once, once=once)
+        code = _serve(settings, front, upstreams, engine, play=play or once, once=once)
     sys.exit(code)
 
 
@@ -93,7 +96,7 @@ class _Front(NamedTuple):
 def _serve(
     settings: Settings,
     front: _Front,
-    upstream: str | None,
+    upstreams: Upstreams,
     engine: Engine | None,
     *,
     play: bool,
@@ -109,10 +112,8 @@ def _serve(
         Limits,
         Metrics,
         Rates,
-        UpstreamBackend,
         create_app,
         standing_page,
-        upstream_cost,
         uvicorn_options,
     )
     from negajoule.gateway.logs import LOGGER, announce, configure
@@ -122,7 +123,7 @@ def _serve(
     from negajoule.ledger.accounts import Teller, open_store, workers_folder
     from negajoule.meter import Meter, RequestSplitter
 
-    secrets = [os.environ.get("NEGAJOULE_UPSTREAM_KEY", "")]
+    secrets = upstreams.secrets
     log = configure(settings["log_format"], settings["log_level"], hide=secrets)
     here = find_here(settings)
     with Ledger() as ledger, closing(open_store(settings["accounts"])) as store:
@@ -131,17 +132,11 @@ def _serve(
         accounts = Accounts(here, writer, Metrics())
         splitter = RequestSplitter(Meter.for_process())
         backend: Backend
-        estimate = None if upstream is None else upstream_cost(upstream, here)
-        if upstream is not None and estimate is not None:
-            backend = UpstreamBackend(
-                upstream,
-                splitter,
-                accounts,
-                estimate=estimate,
-                key=os.environ.get("NEGAJOULE_UPSTREAM_KEY"),
-                silence_s=settings["upstream_timeout_s"],
-            )
-            behind = f"upstream {upstream}"
+        estimate = None
+        if upstreams:
+            backend = fleet = upstreams.fleet(here, splitter, accounts)
+            estimate = fleet.dearest
+            behind = str(upstreams)
         else:
             assert engine is not None, "without an upstream there is an engine"
             backend = EngineBackend(engine, splitter, accounts)
@@ -164,9 +159,9 @@ def _serve(
             tracer=find_tracer(),
         )
         server = _server(front, app, uvicorn_options(lambda: app.limits))
-        reload = Reload(front.arguments, app, front.certificate, secrets)
         # uvicorn would send the signal again once it has stopped, and so kill us before the books are closed.
-        server.capture_signals = lambda: _stop_on_signals(server, reload)  # type: ignore[method-assign]
+        server.capture_signals = lambda: _stop_on_signals(server)  # type: ignore[method-assign]
+        signal.signal(signal.SIGHUP, Reload(front.arguments, app, front.certificate, secrets))
         outcome: list[int] = []
         if play:
             threading.Thread(
@@ -217,10 +212,9 @@ def _door(settings: Settings, *, insecure: bool) -> Door:
 
 
 @contextmanager
-def _stop_on_signals(server: uvicorn.Server, reload: Reload) -> Iterator[None]:
-    """The first SIGINT or SIGTERM drains the server, a second SIGINT stops it at once; SIGHUP reloads."""
+def _stop_on_signals(server: uvicorn.Server) -> Iterator[None]:
+    """The first SIGINT or SIGTERM drains the server, a second SIGINT stops it at once."""
     before = {number: signal.signal(number, server.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
-    before[signal.SIGHUP] = signal.signal(signal.SIGHUP, reload)
     try:
         yield
     finally:

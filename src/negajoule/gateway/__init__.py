@@ -25,7 +25,13 @@ What stands behind:
 
 - ``backend``: what the server expects of it
 - ``local``: the embedded engine
-- ``upstream``: any OpenAI-compatible server
+- ``upstream``: other servers, asked again and elsewhere where one fails
+- ``plan``: which servers those are
+- ``routes``: which of them answers a call
+- ``server``: one of them
+- ``words``: a call in its dialect
+- ``breaker``: leaves it alone while it keeps failing
+- ``retry``: when to try again
 - ``upstream_cost``: the estimate of what its model costs
 - ``bounds``: the most a call can use
 - ``spending``: what reaches it within its budgets
@@ -56,7 +62,7 @@ if TYPE_CHECKING:
     from negajoule.gateway.metrics import Metrics
     from negajoule.gateway.spending import BudgetedBackend, Degrading
     from negajoule.gateway.standing import standing_page
-    from negajoule.gateway.upstream import UpstreamBackend
+    from negajoule.gateway.upstream import Fleet, UpstreamBackend
     from negajoule.gateway.upstream_cost import upstream_cost
 
 __all__ = [
@@ -65,6 +71,7 @@ __all__ = [
     "Degrading",
     "Door",
     "EngineBackend",
+    "Fleet",
     "Gateway",
     "KeyFile",
     "KeyRing",
@@ -87,6 +94,7 @@ __getattr__ = names_from(
         "Degrading": ".spending",
         "Door": ".door",
         "EngineBackend": ".local",
+        "Fleet": ".upstream",
         "Gateway": ".app",
         "KeyFile": ".keys",
         "KeyRing": ".keyring",

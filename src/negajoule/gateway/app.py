@@ -228,7 +228,7 @@ class Gateway:
         """Find out which models have counters of their own."""
         try:
             models = await self._backend.models()
-            self._accounts.metrics.know(str(model["id"]) for model in models)
+            self._accounts.metrics.know(str(model.get("served_as", model["id"])) for model in models)
         except NegajouleError as error:
             LOGGER.info("the models aren't known yet: %s", error.message)
         except Exception as error:

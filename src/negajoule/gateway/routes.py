@@ -45,11 +45,8 @@ class Routes:
         Raises:
             RequestError: (R103) if no server has the model.
         """
-        for server in self._ranked:
-            model = server.plan.model_for(call.model)
-            if model is not None:
-                break
-        else:
+        routes = self.of_model(call.model)
+        if not routes:
             raise RequestError(
                 f"the model {call.model!r} isn't served here",
                 code="R103",
@@ -57,10 +54,20 @@ class Routes:
                 param="model",
                 fix="GET /v1/models lists those that are",
             )
+        return routes
+
+    def of_model(self, name: str) -> list[Route]:
+        """The ways for a model; none if no server has it."""
+        for server in self._ranked:
+            model = server.plan.model_for(name)
+            if model is not None:
+                break
+        else:
+            return []
         routes = [Route(server, model)]
-        for name in server.plan.fallback:
-            other = self._by_name[name]
-            model = other.plan.model_for(call.model)
+        for fallback in server.plan.fallback:
+            other = self._by_name[fallback]
+            model = other.plan.model_for(name)
             if model is not None:
                 routes.append(Route(other, model))
         return routes

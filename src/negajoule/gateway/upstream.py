@@ -98,6 +98,22 @@ class Fleet:
         for server in self.routes.servers:
             await server.close()
 
+    def dearest(self, model: str, tokens: Tokens) -> Footprint | None:
+        """The highest estimate among all servers that may come to answer; ``None`` if one isn't known.
+
+        Args:
+            model: the public name.
+            tokens: the counts.
+        """
+        costs = [route.server.estimate(route.model, tokens) for route in self.routes.of_model(model)]
+        highest: Footprint | None = None
+        for cost in costs:
+            if cost is None or cost.it_energy is None:
+                return None
+            if highest is None or highest.it_energy is None or cost.it_energy.high > highest.it_energy.high:
+                highest = cost
+        return highest
+
     def forget(self, exchange: UpstreamExchange) -> None:
         """An exchange has been booked."""
         self._open.discard(exchange)
