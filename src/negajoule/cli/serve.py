@@ -60,8 +60,8 @@ def serve(
 
     Without --upstream, and without [[upstream]] tables in negajoule.toml, it runs a small real model itself.
     NEGAJOULE_UPSTREAM_KEY is sent to an upstream as its key. Once there is an API key (negajoule keys),
-    nobody is answered without one; to listen to others than this machine, one is needed. SIGHUP makes it read keys,
-    certificate, limits and log settings again.
+    nobody is answered without one; to listen to others than this machine, one is needed. SIGHUP makes it read
+    keys, certificate, limits and log settings again.
 
     Example: negajoule serve --upstream http://127.0.0.1:8000
     """
