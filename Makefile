@@ -5,13 +5,17 @@ BIN    := $(VENV)/bin
 # The server's own port, and extra arguments for `negajoule serve`, e.g. make run ARGS="--zone FR".
 ARGS   ?=
 
-.PHONY: run test lint types layers check clean
+.PHONY: run test test-foreign lint types layers check clean
 
 run: $(VENV)/.run
 	$(BIN)/negajoule serve --play $(if $(ONCE),--once) $(ARGS)
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not foreign"
+
+# Five foreign clients, each installed in a place of its own: minutes, and the registries' mood.
+test-foreign: $(VENV)/.test
+	$(BIN)/python -m pytest -m foreign tests/gateway/clients
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

@@ -78,7 +78,7 @@ def check_passing(seen: dict, bodies: list[dict]) -> None:
     assert all(tools[0]["function"]["name"] == "weather" for tools in offered)
 
 
-@pytest.mark.slow
+@pytest.mark.foreign
 def test_the_official_node_client(served, passing, scripted, install_node):
     place = install_node(OPENAI_NODE)
     program = ["node", str(PROGRAMS / "openai_node.mjs"), str(place.folder)]
@@ -93,7 +93,7 @@ def test_the_official_node_client(served, passing, scripted, install_node):
     assert {row.tokens_out for row in passing.ledger.latest(4)} == {USAGE["completion_tokens"]}
 
 
-@pytest.mark.slow
+@pytest.mark.foreign
 def test_langchains_chat_openai(served, passing, scripted, install_python):
     place = install_python(LANGCHAIN)
     program = [place.python, str(PROGRAMS / "langchain_client.py")]
@@ -104,7 +104,7 @@ def test_langchains_chat_openai(served, passing, scripted, install_python):
     assert scripted.bodies[-1]["messages"][-1]["content"] == "rain at Zürich"
 
 
-@pytest.mark.slow
+@pytest.mark.foreign
 def test_litellms_openai_client(served, passing, scripted, install_python):
     place = install_python(LITELLM)
     program = [place.python, str(PROGRAMS / "litellm_client.py")]
@@ -114,7 +114,7 @@ def test_litellms_openai_client(served, passing, scripted, install_python):
     check_passing(seen, scripted.bodies)
 
 
-@pytest.mark.slow
+@pytest.mark.foreign
 def test_simon_willisons_llm(served, passing, scripted, install_python, tmp_path):
     place = install_python(LLM)
     models = [
