@@ -67,6 +67,11 @@ class UpstreamPlan(msgspec.Struct, frozen=True):
     context_tokens: int | None = None
     capabilities: frozenset[str] | None = None
 
+    @property
+    def limitless(self) -> bool:
+        """Whether nothing is known of what its models can't do."""
+        return self.context_tokens is None and self.capabilities is None
+
     def model_for(self, model: str) -> str | None:
         """The upstream's name of a public model; ``None`` if it doesn't serve it."""
         return self.models.get(model) if self.models else model

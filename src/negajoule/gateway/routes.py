@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from negajoule.errors import EngineError, RequestError
+from negajoule.gateway.fit import Needs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +44,7 @@ class Routes:
         """The ways for a call: the server that has its model, then those it falls back to.
 
         Raises:
-            RequestError: (R103) if no server has the model.
+            RequestError: (R103) if no server has the model, (R102, R104) if none that has it could answer.
         """
         routes = self.of_model(call.model)
         if not routes:
@@ -54,7 +55,19 @@ class Routes:
                 param="model",
                 fix="GET /v1/models lists those that are",
             )
-        return routes
+        if all(route.server.plan.limitless for route in routes) or call.task == "embedding":
+            return routes
+        needs = Needs.of(call)
+        able, refusals = [], []
+        for route in routes:
+            refusal = needs.refusal(route.server.plan, call.model)
+            if refusal is None:
+                able.append(route)
+            else:
+                refusals.append(refusal)
+        if not able:
+            raise refusals[0]
+        return sorted(able, key=lambda route: needs.is_tight(route.server.plan))
 
     def of_model(self, name: str) -> list[Route]:
         """The ways for a model; none if no server has it."""
