@@ -28,6 +28,7 @@ What stands behind:
 - ``upstream``: other servers, asked again and elsewhere where one fails
 - ``plan``: which servers those are
 - ``routes``: which of them answers a call
+- ``fit``: whether it could
 - ``server``: one of them
 - ``words``: a call in its dialect
 - ``breaker``: leaves it alone while it keeps failing
