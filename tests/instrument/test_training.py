@@ -60,6 +60,24 @@ def test_stages_and_epochs_are_rows_that_follow_one_another():
     assert booked[1].footprint.it_energy.value > booked[3].footprint.it_energy.value
 
 
+def test_what_lies_between_an_evaluation_and_the_next_epoch_belongs_to_that_epoch():
+    account = TrainingAccount("bert", record=False)
+    account.begin(epoch=1, step=0)
+    account.stepped(5)
+    account.turn_to("evaluation")
+    account.turn_back()
+    spin(0.01)
+    account.train(epoch=2, step=5)
+    account.stepped(9)
+    account.end()
+    assert [(s.stage, s.epoch, s.first_step, s.last_step) for s in account.segments] == [
+        ("training", 1, 0, 5),
+        ("evaluation", 1, 5, 5),
+        ("training", 2, 5, 9),
+    ]
+    assert account.segments[2].seconds >= 0.01
+
+
 def test_segments_leave_no_gap_and_do_not_overlap():
     account = TrainingAccount("x", record=False)
     began_s = time.monotonic()

@@ -98,10 +98,14 @@ class TrainingAccount:
             self._guarded(lambda: self._close("ok"))
         else:
             self._switch(self._base, None)
+            if self._open is not None:
+                self._open.is_between = True
 
     def stepped(self, step: int) -> None:
         """So many optimiser steps have been done."""
         self._step = step
+        if self._open is not None:
+            self._open.is_between = False
 
     def end(self, status: Status = "ok") -> None:
         """The training has ended."""
@@ -128,8 +132,13 @@ class TrainingAccount:
         if self._found is None:
             self._found = meter_of_ranks(self._rank), find_here()
         meter, here = self._found
-        first = self._close("ok") or meter.read()
         name = self.label if self._epoch is None else f"{self.label}/epoch {self._epoch}"
+        running = self._open
+        if running is not None and running.stage == stage and running.is_between:
+            # Between an evaluation and the next epoch nothing was trained: that belongs to the next epoch.
+            running.epoch, running.label = self._epoch, name
+            return
+        first = self._close("ok") or meter.read()
         self._open = _Open(meter, here, first, name, stage, self._epoch, self._step, record=self.record)
 
     def _close(self, status: Status) -> Snapshot | None:
@@ -158,10 +167,12 @@ class _Open:
     ) -> None:
         self.stage = stage
         self.epoch = epoch
+        self.label = label
+        self.step = step
+        self.is_between = False
+        """Whether it follows an evaluation and nothing has been trained in it yet."""
         self._meter, self._here = meter, here
         self._first = first
-        self._label = label
-        self._step = step
         self._record = record
         self._id = new_id("win")
         self._started_s = time.time()
@@ -184,7 +195,7 @@ class _Open:
             self._journal = Journal(
                 self._meter,
                 run=self._id,
-                label=self._label,
+                label=self.label,
                 zone=self._here.location.zone or "",
                 first=self._first,
                 heartbeat_s=None,
@@ -206,7 +217,7 @@ class _Open:
                 kind="window",
                 stage=self.stage,
                 status=status,
-                label=self._label,
+                label=self.label,
                 host=self._here.host.host_id,
                 zone=self._here.factors.zone,
                 cpu_seconds=window.cpu_s,
@@ -216,7 +227,7 @@ class _Open:
                 ledger.append([activity])
             if self._journal is not None:
                 done_with(self._journal)
-        return last, Segment(self.stage, self.epoch, self._step, step, window.seconds, footprint)
+        return last, Segment(self.stage, self.epoch, self.step, step, window.seconds, footprint)
 
 
 class MeasuredTraining:
