@@ -13,10 +13,11 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from negajoule.gateway import Fleet
+from negajoule.gateway import Fleet, Tokens
 from negajoule.gateway.plan import read_plan
 from negajoule.gateway.retry import Retry
 from negajoule.gateway.server import Server
+from negajoule.units import Energy, Footprint
 
 from .adapters.front import Front
 from .conftest import gateway, serving
@@ -222,3 +223,40 @@ def test_only_headers_that_the_upstream_understands_go_on(fresh_home):
     (headers,) = upstream.headers
     assert (headers["openai-beta"], headers["authorization"]) == ("o", "Bearer secret")
     assert not {"anthropic-beta", "cookie"} & set(headers)
+
+
+def test_nothing_more_is_tried_for_a_client_that_has_gone(fresh_home):
+    upstream = Scripted(refused(503, **{"retry-after": "1"}))
+    with serving(upstream.app()) as url, gateway(fleet({"name": "a", "url": url})) as running:
+        body = json.dumps(ASK).encode()
+        with pytest.raises(TimeoutError):
+            urlopen(Request(f"{running.url}/v1/chat/completions", body), timeout=0.4)
+        time.sleep(1.5)
+        (row,) = running.ledger.latest(5)
+        assert (row.status, running.splitter.in_flight) == ("cancelled", 0)
+    assert len(upstream.bodies) == 1
+
+
+def test_the_dearest_estimate_counts_every_server_that_may_answer(fresh_home):
+    tables = (
+        {"name": "a", "url": "http://127.0.0.1:9", "fallback": ["b"]},
+        {"name": "b", "url": "http://127.0.0.1:9"},
+    )
+    asked: list[str] = []
+
+    def cost(energy_j: float | None):
+        def estimate(model, tokens):
+            asked.append(model)
+            energy = None if energy_j is None else Energy(energy_j, energy_j, energy_j, "modelled", "node")
+            return Footprint(boundary="facility", it_energy=energy)
+
+        return estimate
+
+    for joules, expected in (((1.0, 5.0), 5.0), ((5.0, 1.0), 5.0), ((5.0, None), None)):
+        servers = [
+            Server(plan, estimate=cost(energy_j))
+            for plan, energy_j in zip(read_plan(list(tables), "test"), joules, strict=True)
+        ]
+        found = Fleet(servers, None, None).dearest("m", Tokens(1, 0, 1))
+        assert (found and found.it_energy.value) == expected
+    assert asked == ["m"] * 6
