@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from negajoule.config import Settings
@@ -131,3 +133,9 @@ def test_keys_come_from_the_environment_only(tmp_path):
     for missing in ({}, {"CLAUDE_KEY": ""}):
         with pytest.raises(ConfigError, match="CLAUDE_KEY"):
             keys_of(both, missing)
+
+
+def test_the_guides_example_is_sound(tmp_path):
+    guide = Path(__file__).parents[2] / "docs" / "guides" / "upstreams.md"
+    example = guide.read_text(encoding="utf-8").partition("```toml\n")[2].partition("```")[0]
+    assert [plan.name for plan in plans(tmp_path, example)] == ["claude", "local"]
