@@ -195,7 +195,7 @@ def with_processes(seed: int, place: str, folder: Path) -> Outcome:
     """One history of real processes, some of them ended with ``kill -9``."""
     dice = random.Random(seed)
     store = open_store(place)
-    store.create(Terms.checked("key", "alice", "J", "total"), dice.choice((500.0, 5_000.0)))
+    store.create(Terms.checked("key", "alice", "J", "total"), dice.choice((500.0, 20_000.0, 1e6)))
     store.create(Terms.checked("model", "small", "EUR", "total"), 1e6)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])}
 

@@ -232,14 +232,18 @@ class World:
         return found
 
     def uncounted(self) -> int:
-        """When all have ended: requests that were sent and that the books don't cover."""
+        """When all have ended: requests that were sent and that the books don't cover.
+
+        How many requests ran in a worker that died with its disk nobody can say; what they used is covered.
+        """
         books = {(usage.account.id, usage.window): usage for usage in self.usages()}
         missing = 0
         for pot, sent in self.sent.items():
-            if sent and (pot not in books or self.truth[pot] > books[pot].charged):
+            charged, requests = (books[pot].charged, books[pot].requests) if pot in books else (0, 0)
+            if self.truth[pot] > charged:
                 missing += sent
-            elif sent and pot not in self.untold:
-                missing += abs(sent - books[pot].requests)
+            elif pot not in self.untold:
+                missing += abs(sent - requests)
         return missing
 
     @property
