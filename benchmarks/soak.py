@@ -3,7 +3,7 @@
     python benchmarks/soak.py [--minutes 2] [--clients 8]
 
 The upstream, scripted, is slow, breaks off, lies about its usage, sends junk or fails; clients hang up or
-never read. A budget counts every call. All of it is on loopback, and only processes that this starts are ended.
+never read. A budget counts every call. All of it is on loopback; only processes that this starts are ended.
 
 - ``rss_slope_mb_per_min``: growth of the gateway's memory after the first third, least squares, with its
   standard error.
