@@ -172,8 +172,9 @@ class Gateway:
             scope["app"] = self
             await self._pages(scope, receive, reply.send)
         except HTTPException as error:
-            failure = _page_error(path, scope["method"], error)
-            allowed = "POST" if path in CALLS else (error.headers or {}).get("Allow", "")
+            asks_model = find_surface(path, b"") is not None
+            failure = _page_error(path, scope["method"], error, asks_model=asks_model)
+            allowed = "POST" if asks_model else (error.headers or {}).get("Allow", "")
             reply.fields += [(b"allow", allowed.encode())] if allowed else []
         except NegajouleError as error:
             failure = error
@@ -279,15 +280,15 @@ async def _cancel_when_gone(receive: Receive, exchange: Exchange, visit: Visit) 
     await exchange.cancel()
 
 
-def _page_error(path: str, method: str, error: HTTPException) -> RequestError:
-    if error.status_code == 404 and path not in CALLS:
+def _page_error(path: str, method: str, error: HTTPException, *, asks_model: bool) -> RequestError:
+    if error.status_code == 404 and not asks_model:
         return RequestError(
             f"there is no {path[:200]} here",
             code="R106",
             status=404,
             fix=f"see {', '.join(CALLS)}, /v1/models, /openapi.json, /healthz, /metrics, /",
         )
-    return RequestError(f"{path} doesn't take {method}", code="R106", status=405)
+    return RequestError(f"{path[:200]} doesn't take {method}", code="R106", status=405)
 
 
 def _crash(error: Exception) -> EngineError:

@@ -13,6 +13,7 @@ from starlette.routing import Route
 from negajoule._version import __version__
 from negajoule.errors import RequestError
 from negajoule.gateway.caller import CALLER
+from negajoule.gateway.openapi import document
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -49,6 +50,7 @@ class Pages:
             Route("/v1/models", self._models),
             Route("/v1/models/{model:path}", self._models),
             Route("/v1/footprints/{id}", self._footprint),
+            Route("/openapi.json", self._openapi),
             Route("/healthz", self._health),
             Route("/metrics", self._metrics),
         ]
@@ -79,6 +81,9 @@ class Pages:
                 "footprint": found.footprint.to_dict(),
             }
         )
+
+    async def _openapi(self, _: Request) -> Response:
+        return Response(document(), media_type="application/json")
 
     async def _health(self, _: Request) -> Response:
         writer = self._accounts.writer

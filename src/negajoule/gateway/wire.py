@@ -9,37 +9,47 @@ import msgspec
 
 from negajoule.errors import EngineError, LedgerError, NegajouleError, RequestError
 
-__all__ = ["Call", "Task", "error_body", "parse_call", "status_of"]
+__all__ = ["Call", "ChatBody", "CompletionBody", "Task", "error_body", "parse_call", "status_of"]
 
 Task = Literal["chat", "completion", "embedding"]
 
 _Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
-class _StreamOptions(msgspec.Struct):
+class StreamOptions(msgspec.Struct):
+    """What a client wants of its stream."""
+
     include_usage: bool | None = None
 
 
-class _Message(msgspec.Struct):
+class Message(msgspec.Struct):
+    """One message; fields that aren't named here pass through."""
+
     role: str
     content: str | list[dict[str, Any]] | None = None
 
 
 class _Body(msgspec.Struct):
+    """What the checks look at; all else passes through as it came."""
+
     model: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
     stream: bool | None = None
-    stream_options: _StreamOptions | None = None
+    stream_options: StreamOptions | None = None
     max_tokens: _Count | None = None
     max_completion_tokens: _Count | None = None
     temperature: Annotated[float, msgspec.Meta(ge=0)] | None = None
     n: _Count | None = None
 
 
-class _ChatBody(_Body):
-    messages: Annotated[list[_Message], msgspec.Meta(min_length=1)] = msgspec.field(default_factory=list)
+class ChatBody(_Body):
+    """A request for a chat completion."""
+
+    messages: Annotated[list[Message], msgspec.Meta(min_length=1)] = msgspec.field(default_factory=list)
 
 
-class _CompletionBody(_Body):
+class CompletionBody(_Body):
+    """A request for a plain completion."""
+
     prompt: str | list[str | int | list[int]] = ""
 
 
@@ -69,8 +79,8 @@ class Call(msgspec.Struct, frozen=True):
 
 
 _DECODERS: dict[Task, msgspec.json.Decoder[Any]] = {
-    "chat": msgspec.json.Decoder(_ChatBody),
-    "completion": msgspec.json.Decoder(_CompletionBody),
+    "chat": msgspec.json.Decoder(ChatBody),
+    "completion": msgspec.json.Decoder(CompletionBody),
 }
 _REQUIRED: dict[Task, str] = {"chat": "messages", "completion": "prompt"}
 _AT = re.compile(r"`\$\.?(.*?)`$")

@@ -11,7 +11,7 @@ import binascii
 import sys
 from array import array
 from math import isfinite
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from negajoule.gateway.adapters.usage import Usage
 
-__all__ = ["EmbeddingsCall", "embeddings_answer", "in_encoding", "parse_embeddings"]
+__all__ = ["EmbeddingsBody", "EmbeddingsCall", "embeddings_answer", "in_encoding", "parse_embeddings"]
 
 Encoding = Literal["float", "base64"]
 
@@ -31,14 +31,16 @@ _INPUTS_AT_MOST = 2048
 _FLOAT_BYTES = 4
 
 
-class _Body(msgspec.Struct):
-    model: str
+class EmbeddingsBody(msgspec.Struct):
+    """A request for embeddings; fields that aren't named here pass through."""
+
+    model: Annotated[str, msgspec.Meta(max_length=256)]
     input: str | list[str | int | list[int]]
     encoding_format: Encoding = "float"
     dimensions: int | None = None
 
 
-_DECODER = msgspec.json.Decoder(_Body)
+_DECODER = msgspec.json.Decoder(EmbeddingsBody)
 
 
 class EmbeddingsCall(msgspec.Struct, frozen=True):
