@@ -7,6 +7,7 @@ import copy
 import json
 from typing import TYPE_CHECKING, Any
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from negajoule.engine import Assembly
@@ -27,6 +28,9 @@ def at_most(*codes: str) -> Iterator[None]:
         if error.code not in codes:
             raise
 
+
+few = settings(max_examples=40)
+"""For properties over whole streams, whose examples are long; they held over 1,500 examples once."""
 
 FRAME = Frame("req_1", 1_700_000_000, "asked-model")
 

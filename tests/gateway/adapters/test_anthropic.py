@@ -22,6 +22,7 @@ from .conversations import (
     conversations,
     counts,
     damaged,
+    few,
     folded,
     ids,
     json_objects,
@@ -286,6 +287,7 @@ def test_ids_that_anthropic_refuses_are_rewritten_the_same_way_every_time(call_i
     )
 
 
+@few
 @given(conversations())
 def test_a_conversation_survives_the_way_there_and_back(messages):
     there = anthropic.upstream_request(ask(messages=messages, tools=[TOOL]))
@@ -454,6 +456,7 @@ def streamed(draw, answer: dict) -> list[dict]:
     return draw(as_bytes(events, named_event))
 
 
+@few
 @given(st.data(), answers())
 def test_every_split_of_a_stream_folds_to_the_plain_answer(data, answer):
     events = data.draw(streamed(answer))
@@ -466,6 +469,7 @@ def test_every_split_of_a_stream_folds_to_the_plain_answer(data, answer):
     assert stream.usage.to_openai() == plain.get("usage")
 
 
+@few
 @given(st.data(), answers())
 def test_a_stream_cut_anywhere_never_looks_whole(data, answer):
     events = data.draw(streamed(answer))
@@ -540,6 +544,7 @@ EVENTS = [
 ]
 
 
+@few
 @given(st.one_of(damaged(EVENTS), st.lists(json_objects, max_size=3)))
 def test_damaged_events_are_e104_or_harmless_but_never_a_crash(events):
     stream = anthropic.OpenAIChunks(FRAME)
@@ -594,6 +599,7 @@ openai_usages = st.none() | st.builds(
 )
 
 
+@few
 @given(st.data(), answers())
 def test_an_anthropic_client_folds_our_events_to_our_plain_answer(data, original):
     """OpenAI chunks to events to the official client's own accumulator, against the plain translation."""
@@ -636,6 +642,7 @@ def _comparable(message: dict) -> dict:
     }
 
 
+@few
 @given(answers())
 def test_an_answer_survives_the_way_there_and_back(original):
     ours = anthropic.openai_answer(original, FRAME)

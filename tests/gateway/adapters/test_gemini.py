@@ -21,6 +21,7 @@ from .conversations import (
     conversations,
     counts,
     damaged,
+    few,
     folded,
     ids,
     json_objects,
@@ -232,6 +233,7 @@ def test_what_has_no_word_is_named():
     assert got.lost == ("logit_bias", "user", "parallel_tool_calls")
 
 
+@few
 @given(conversations(), st.sampled_from(["gemini-2.5-pro", "gemini-3-flash"]))
 def test_a_conversation_survives_the_way_there_and_back(messages, model):
     there = gemini.upstream_request(ask(model=model, messages=messages, tools=[TOOL]))
@@ -459,6 +461,7 @@ def by_index(answer: dict) -> dict:
     return {**answer, "choices": sorted(answer["choices"], key=lambda choice: choice["index"])}
 
 
+@few
 @given(st.data(), answers())
 def test_every_split_of_a_stream_folds_to_the_plain_answer(data, answer):
     stream = gemini.OpenAIChunks(FRAME)
@@ -470,6 +473,7 @@ def test_every_split_of_a_stream_folds_to_the_plain_answer(data, answer):
     assert stream.usage.to_openai() == plain.get("usage")
 
 
+@few
 @given(st.data(), answers())
 def test_a_stream_cut_anywhere_never_looks_whole(data, answer):
     events = data.draw(streamed(answer))
@@ -631,6 +635,7 @@ def kept(response: dict) -> dict:
     return {**head, "candidates": candidates}
 
 
+@few
 @given(st.data(), answers())
 def test_a_gemini_client_folds_our_events_to_our_plain_answer(data, original):
     stream = gemini.OpenAIChunks(FRAME)
@@ -645,6 +650,7 @@ def test_a_gemini_client_folds_our_events_to_our_plain_answer(data, original):
         types.GenerateContentResponse.model_validate(response)
 
 
+@few
 @given(answers())
 def test_an_answer_survives_the_way_there_and_back(original):
     ours = gemini.openai_answer(original, FRAME)

@@ -22,6 +22,7 @@ from .conversations import (
     conversations,
     counts,
     damaged,
+    few,
     folded,
     ids,
     json_objects,
@@ -198,6 +199,7 @@ def as_items(messages: list[dict]) -> list[dict]:
     return items
 
 
+@few
 @given(conversations())
 def test_a_conversation_keeps_roles_texts_calls_and_ids(messages):
     got = responses.openai_request({"model": "m", "input": as_items(messages)})
@@ -290,6 +292,7 @@ def stream_of(chunks: list[dict]) -> list[dict]:
     return [event for chunk in chunks for event in client.feed(chunk)] + client.finish()
 
 
+@few
 @given(st.data(), chats())
 def test_every_split_ends_in_the_plain_response(data, chat):
     chunks = data.draw(chunked(chat))
@@ -300,6 +303,7 @@ def test_every_split_ends_in_the_plain_response(data, chat):
     assert responses.client_answer(folded(chunks), REQUEST) == plain
 
 
+@few
 @given(st.data(), chats())
 def test_events_follow_the_documented_sequence(data, chat):
     events = stream_of(data.draw(chunked(chat)))
@@ -323,6 +327,7 @@ def test_events_follow_the_documented_sequence(data, chat):
     assert len(events[-1]["response"]["output"]) == len(opened)
 
 
+@few
 @given(st.data(), chats())
 def test_the_official_client_reads_every_event_and_folds_the_stream(data, chat):
     events = stream_of(data.draw(chunked(chat)))
