@@ -133,23 +133,13 @@ def test_a_crashed_worker_costs_its_rows_and_not_the_session(run, pytester):
     check(content)
 
 
-def test_failures_and_exit_codes_are_pytests_own(run, pytester):
-    pytester.makepyfile("def test_wrong(): assert 0")
-    result = run("--footprint")
-    result.assert_outcomes(failed=1)
-    assert result.ret == 1
-    result.stdout.fnmatch_lines(["*1 tests"])
-
-
-def test_a_file_that_cannot_be_written_is_said(run):
-    result = run("--footprint-json", "no/such/folder/x.json")
-    result.assert_outcomes(passed=5)
-    result.stdout.fnmatch_lines(["can't write no/such/folder/x.json: *"])
-
-
-def test_a_ledger_that_cannot_be_written_is_said(run, tmp_path, monkeypatch):
+def test_what_cannot_be_written_is_said_and_the_exit_code_is_pytests_own(
+    run, pytester, tmp_path, monkeypatch
+):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("NEGAJOULE_HOME", str(tmp_path / "file" / "home"))
-    result = run("--footprint")
-    result.assert_outcomes(passed=5)
-    result.stdout.fnmatch_lines(["not recorded: *"])
+    pytester.makepyfile("def test_wrong(): assert 0")
+    result = run("--footprint-json", "no/such/folder/x.json")
+    result.assert_outcomes(failed=1)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*1 tests", "not recorded: *", "can't write no/such/folder/x.json: *"])

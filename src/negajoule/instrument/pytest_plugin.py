@@ -55,7 +55,7 @@ class SessionFootprint:
         self._is_worker = hasattr(config, "workerinput")
         self._rows: list[CaseRow] = []
         self._workers: set[str] = set()
-        self._trouble = ""
+        self._troubles: list[str] = []
         self._meter: Meter = Meter.for_process()
         self._first = self._meter.read()
         self._here: Here | None = None if self._is_worker else find_here()
@@ -123,8 +123,8 @@ class SessionFootprint:
             say(f"{range_text(cost.energy):<28} {cost.seconds:8.2f} s  {cost.name}")
         say(f"{range_text(outside):<28} outside of tests")
         self._write(self._json(footprint, tests, outside, workers))
-        if self._trouble:
-            say(self._trouble)
+        for trouble in self._troubles:
+            say(trouble)
 
     def pytest_unconfigure(self) -> None:
         """Give the meter's handles back."""
@@ -162,7 +162,7 @@ class SessionFootprint:
             with open(target, "wb") as file:  # noqa: PTH123 (a path from the command line)
                 file.write(msgspec.json.encode(content) + b"\n")
         except OSError as error:
-            self._trouble = f"can't write {target}: {error.strerror}"
+            self._troubles.append(f"can't write {target}: {error.strerror}")
 
     def _book(self, footprint: Footprint) -> None:
         from negajoule.errors import NegajouleError
@@ -186,4 +186,4 @@ class SessionFootprint:
             with Ledger() as ledger:
                 ledger.append([activity])
         except NegajouleError as error:
-            self._trouble = f"not recorded: {error.message}"
+            self._troubles.append(f"not recorded: {error.message}")
