@@ -34,6 +34,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "grid": ("negajoule.cli.grid:grid", "Tell the carbon intensity that is used here now, and who says so."),
     "keys": ("negajoule.cli.keys:keys", "Make, list, revoke and rotate the API keys of the server."),
     "play": ("negajoule.cli.play:play", "Send prompts to a server and show what each one cost."),
+    "privacy": (
+        "negajoule.cli.privacy:privacy",
+        "Tell what is stored, where and how much; what never is.",
+    ),
     "report": ("negajoule.cli.report:report", "Totals from the ledger."),
     "run": ("negajoule.cli.run:run", "Measure any command, its children included."),
     "serve": ("negajoule.cli.serve:serve", "Start the OpenAI-compatible server that knows every joule."),
