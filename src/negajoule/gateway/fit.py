@@ -2,8 +2,8 @@
 
 A prompt's tokens can't be counted here. But the longest token of OpenAI's vocabulary ``o200k_base`` is 128
 spaces, and we know of no longer one elsewhere, so a prompt has at least its bytes divided by that; the true
-count is mostly near a quarter of the bytes. A call that surely doesn't fit is refused; one that likely doesn't
-fit goes to a server with more room, if there is one.
+count is mostly near a quarter of the bytes. A call that surely doesn't fit is refused; one that likely
+doesn't fit goes to a server with more room, if there is one.
 """
 
 from __future__ import annotations
