@@ -416,3 +416,39 @@ class TestPatches:
         assert Full.footprint == "mine"
         patches.undo()
         assert Full.footprint == "mine"
+
+
+def test_a_finaliser_that_comes_in_the_midst_of_a_booking_waits_its_turn(provider):
+    """The collector may run while a lock of ours or an exporter is held; a booking from there would hang."""
+    import threading
+
+    from instrument.apis import DONE, chat_chunk
+
+    class Locking:
+        """An exporter with a lock that isn't re-entrant, in which streams are forgotten."""
+
+        def __init__(self) -> None:
+            self.lock = threading.Lock()
+            self.forgotten: list[object] = []
+            self.seen: list[str] = []
+
+        def observe(self, finished) -> None:
+            assert self.lock.acquire(timeout=5), "booked from within a booking"
+            try:
+                self.forgotten.clear()
+                self.seen.append(finished.activity.status)
+            finally:
+                self.lock.release()
+
+    exporter = Locking()
+    provider.replies = [Reply(events=[chat_chunk("be")] * 9 + [DONE]), Reply(chat())]
+    with instrument_clients(exporters=[exporter]) as handle, client_of(provider) as client:
+        stream = client.chat.completions.create(**ASK, stream=True)
+        next(stream)
+        # Out of the stream's own ring of references, so that dropping it finalises it at once.
+        exporter.forgotten.append(vars(stream).pop("_iterator"))
+        client.chat.completions.create(**ASK)
+        stream.close()
+        handle.flush()
+        assert handle.gaps == 0
+    assert sorted(exporter.seen) == ["cancelled", "ok"]

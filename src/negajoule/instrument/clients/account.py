@@ -10,6 +10,7 @@ import os
 import threading
 import warnings
 import weakref
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from negajoule.errors import NegajouleError
@@ -68,6 +69,7 @@ class Account:
         self._ledger: Ledger | None = None
         self._writer: LedgerWriter | None = None
         self._open: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._later: deque[Callable[[], None]] = deque()
         _ACCOUNTS.add(self)
 
     def cost(self, model: str, said: Said, url: str) -> Footprint:
@@ -121,7 +123,25 @@ class Account:
 
     def opened(self, call: object) -> None:
         """A request is under way; if the program ends before it does, it is booked then."""
+        self.catch_up()
         self._open.add(call)
+
+    def later(self, work: Callable[[], None]) -> None:
+        """Do accounting work at the next request, flush or exit.
+
+        For finalisers: the garbage collector may call them in the midst of anything, even of our own booking
+        with its locks held, so they only leave a message here.
+        """
+        self._later.append(work)
+
+    def catch_up(self) -> None:
+        """Do what finalisers have left."""
+        while self._later:
+            try:
+                work = self._later.popleft()
+            except IndexError:  # another thread was faster
+                return
+            self.guarded(work)
 
     def abandon(self) -> None:
         """Book what is still under way as cancelled."""
@@ -130,6 +150,7 @@ class Account:
 
     def settle(self) -> None:
         """Write what waits and let the ledger go; a later request opens it again."""
+        self.catch_up()
         with self._lock:
             writer, ledger = self._writer, self._ledger
             self._writer = self._ledger = None
@@ -151,6 +172,7 @@ class Account:
         self._lock = threading.Lock()
         self._ledger = self._writer = None
         self._open = weakref.WeakSet()
+        self._later = deque()
 
 
 _ACCOUNTS: weakref.WeakSet[Account] = weakref.WeakSet()

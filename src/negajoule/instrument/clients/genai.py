@@ -93,19 +93,14 @@ class _Follower:
         return followed
 
     def stream(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        """One request, answered in chunks; nothing happens until the first is asked for."""
+        """One request, answered in chunks; it's sent when the first is asked for."""
 
         @functools.wraps(original)
         def followed(models: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
             call = self._begin(models, kwargs)
             if call is None:
-                yield from original(models, *args, **kwargs)
-                return
-            chunks = Followed(original(models, *args, **kwargs), self._account, call)
-            try:
-                yield from chunks
-            finally:
-                chunks.close()
+                return original(models, *args, **kwargs)
+            return Followed(original(models, *args, **kwargs), self._account, call)
 
         return followed
 

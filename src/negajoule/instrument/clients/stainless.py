@@ -233,7 +233,7 @@ class _Exchange:
         raw.parse = parse_and_take
         if close is not None:
             raw.close = end_and_close
-        weakref.finalize(raw, self._forgotten)
+        weakref.finalize(raw, self._account.later, self._forgotten)
 
     def _take_body(self, raw: Any) -> bool:  # noqa: ANN401
         """Book a raw response by its body, if that has been read."""

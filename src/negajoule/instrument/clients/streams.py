@@ -93,7 +93,7 @@ class _Base:
     def __del__(self) -> None:
         course = self.__dict__.get("_course")
         if course is not None:
-            course.account.guarded(course.cut)
+            course.account.later(course.cut)
 
 
 class Followed(_Base):
