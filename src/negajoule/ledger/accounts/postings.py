@@ -43,6 +43,13 @@ ACCOUNT = "id, scope, name, indicator, window_kind, allowed, closed"
 SLICE = "granted, returned, spent, overrun, requests, refusals"
 """Columns of a slice."""
 
+_STANDING = (
+    f"SELECT p.allowed, p.claimed, p.spent, {', '.join(f's.{name}' for name in SLICE.split(', '))} "
+    "FROM budget_period p LEFT JOIN budget_slice s "
+    "ON s.worker = ? AND s.account = p.account AND s.window_number = p.window_number "
+    "WHERE p.account = ? AND p.window_number = ?"
+)
+
 
 class Session(Protocol):
     """An open transaction."""
@@ -189,10 +196,9 @@ def answer_for(
     for account_id, (account, number) in accounts.items():
         if account.closed:
             continue
-        sql = "SELECT allowed, claimed, spent FROM budget_period WHERE account = ? AND window_number = ?"
-        rows = db.rows(sql, (account_id, number))
-        limit, claimed, spent = rows[0] if rows else (account.limit, 0, 0)
-        mine = slice_of(db, worker, account_id, number) or NO_SLICE
+        rows = db.rows(_STANDING, (worker, account_id, number))
+        limit, claimed, spent, *columns = rows[0] if rows else (account.limit, 0, 0, None)
+        mine = NO_SLICE if columns[0] is None else Slice(*columns)
         ends_s = window_end(account.terms.window, number)
         standings[account_id] = Standing(account_id, number, ends_s, limit, claimed, spent, mine)
     return Answer(now_s, version, standings, lacking)
