@@ -187,6 +187,6 @@ SENT: dict[str, str] = {
     "cloud_metadata": "a question for its region, to the metadata server of your own machine",
     "upstream": "requests with their bodies and the upstream's key, to the servers that you name",
     "accounts": "names and sums of budgets, to the PostgreSQL server that you name",
-    "OTEL_EXPORTER_OTLP_ENDPOINT": "a span a request (model, tokens, energy, name of the key), to that address",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "a span a request (model, tokens, energy, key's name), to that address",
 }
 """What leaves this machine once you switch it on, by setting; without these nothing does."""
