@@ -113,3 +113,11 @@ def test_for_people_it_says_all_of_it(nj):
 def test_what_is_sent_is_switched_on_by_something_that_exists():
     known = {*SETTINGS, "upstream", "OTEL_EXPORTER_OTLP_ENDPOINT"}
     assert set(SENT) <= known
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_the_list_of_settings_shows_no_password(nj, form):
+    address = "postgresql://negajoule:open-sesame@db.example/negajoule"
+    text = nj("config", *form, env={"NEGAJOULE_ACCOUNTS": address}).stdout
+    assert "postgresql://negajoule:...@db.example/negajoule" in text
+    assert "open-sesame" not in text
