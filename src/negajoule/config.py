@@ -66,7 +66,12 @@ SETTINGS: dict[str, Setting] = {
         Setting("max_connections", int, 1000, "connections that may be open at once; more are refused"),
         Setting("max_requests_per_key", int, None, "requests of one API key at once; more are refused"),
         Setting("header_timeout_s", float, 10.0, "longest time for sending a request's header, in seconds"),
-        Setting("body_timeout_s", float, 60.0, "longest time for sending a body, or for taking no answer, in seconds"),
+        Setting(
+            "body_timeout_s",
+            float,
+            60.0,
+            "longest time for sending a body, or for taking no answer, in seconds",
+        ),
         Setting("request_timeout_s", float, 3600.0, "longest time for a request's whole answer, in seconds"),
         Setting(
             "tls_certificate", str, None, "file with the certificate chain; with it the server speaks TLS"
