@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -183,6 +184,7 @@ def is_loopback(name: str) -> bool:
     return parts[0] == "127" and len(parts) == 4 and all(part.isdigit() for part in parts)
 
 
+@lru_cache(maxsize=256)
 def _is_here(host: bytes, names: frozenset[str]) -> bool:
     try:
         name = urlsplit(f"//{host.decode('ascii')}").hostname or ""
