@@ -14,17 +14,20 @@ from contextlib import contextmanager
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, RedirectResponse
+from starlette.routing import Route
 
 from negajoule.engine import FakeEngine
 from negajoule.errors import RequestError
-from negajoule.gateway import Door, EngineBackend, KeyFile, KeyRing, Limits
+from negajoule.gateway import Door, EngineBackend, KeyFile, KeyRing, Limits, UpstreamBackend
 from negajoule.gateway.door import is_loopback, once_only
 from negajoule.gateway.headers import PASSED_ON, client_id, passed_on
 from negajoule.gateway.logs import configure
 from negajoule.ledger import Ledger
 
 from .asking import CHAT, ask, chat, raw, rest_of
-from .conftest import gateway
+from .conftest import gateway, serving
 
 PLAIN_SCOPES = ("chat", "completions", "embeddings", "models")
 
@@ -567,6 +570,60 @@ class TestNothingLeaks:
             assert b"root:" not in answer.body
             with pytest.raises(TimeoutError):
                 trap.accept()
+
+    def test_upstreams_get_none_of_a_clients_headers_and_keep_nothing_here(self, fresh_home):
+        seen: list[dict[str, str]] = []
+        trap_hits: list[str] = []
+
+        async def chat_page(request):
+            seen.append(dict(request.headers))
+            answer = {"id": "x", "object": "chat.completion", "created": 1, "model": "big", "choices": []}
+            return JSONResponse(answer, headers={"set-cookie": "who=alice"})
+
+        async def models_page(request):
+            return RedirectResponse(str(request.url_for("trap")))
+
+        async def trap(_):
+            trap_hits.append("followed")
+            return JSONResponse({"object": "list", "data": []})
+
+        upstream = Starlette(
+            routes=[
+                Route("/v1/chat/completions", chat_page, methods=["POST"]),
+                Route("/v1/models", models_page),
+                Route("/trap", trap, name="trap"),
+            ]
+        )
+        with (
+            serving(upstream) as url,
+            gateway(
+                lambda splitter, accounts: UpstreamBackend(
+                    url, splitter, accounts, estimate=lambda model, tokens: None, key="theirs"
+                )
+            ) as running,
+        ):
+            for _ in range(2):
+                answer = ask(
+                    running.url,
+                    "/v1/chat/completions",
+                    body={**CHAT, "model": "big"},
+                    key="nj-mine",
+                    cookie="session=1",
+                    x_forwarded_for="10.0.0.1",
+                    user_agent="my browser",
+                    openai_organization="org",
+                    traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+                )
+                assert answer.status == 200
+                assert "set-cookie" not in answer.headers
+            assert ask(running.url, "/v1/models").status == 502
+        assert trap_hits == []
+        for headers in seen:
+            assert headers["authorization"] == "Bearer theirs"
+            assert headers["traceparent"].startswith("00-0af7")
+            assert not {"cookie", "x-forwarded-for", "openai-organization"} & set(headers)
+            assert "nj-mine" not in str(headers)
+            assert "browser" not in str(headers)
 
     def test_models_that_clients_make_up_share_one_series(self, fresh_home):
         with serving_fake() as running:

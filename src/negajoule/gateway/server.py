@@ -70,10 +70,12 @@ class Server:
                 for public, model in plan.models.items()
             ]
         try:
-            async with self._client().get(plan.base + plan.provider.models) as response:
+            async with self._client().get(
+                plan.base + plan.provider.models, allow_redirects=False
+            ) as response:
                 data = await response.read()
                 if response.status != 200:
-                    raise refusal(response.status, data)
+                    raise refusal(response.status if response.status >= 400 else 502, data)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise self.unreachable(error) from None
         return listed_models(plan.provider.dialect, decoded(data))
@@ -145,6 +147,7 @@ class Server:
                 headers=self._headers,
                 timeout=self._timeout,
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30.0),
+                cookie_jar=aiohttp.DummyCookieJar(),  # all clients share these connections
             )
         return self._session
 
