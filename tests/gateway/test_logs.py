@@ -13,6 +13,9 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Route
 
 from negajoule.engine import FakeEngine
 from negajoule.errors import EngineError
@@ -23,7 +26,7 @@ from negajoule.gateway.visit import Visit
 from negajoule.instrument.telemetry import METRICS
 
 from .asking import CHAT, ask, chat, raw
-from .conftest import gateway
+from .conftest import gateway, serving
 
 
 @pytest.fixture
@@ -267,8 +270,31 @@ class TestTraces:
         )
         subprocess.run([sys.executable, "-c", code], check=True, timeout=30, env={**os.environ})
 
+    def test_spans_reach_the_endpoint_before_the_server_ends(self, fresh_home, monkeypatch):
+        pytest.importorskip(
+            "opentelemetry.exporter.otlp.proto.http", reason="the exporter isn't installed: negajoule[otel]"
+        )
+        came: list[tuple[str, bytes]] = []
+
+        async def collector(request):
+            came.append((request.url.path, await request.body()))
+            return Response(status_code=200)
+
+        with serving(Starlette(routes=[Route("/v1/traces", collector, methods=["POST"])])) as endpoint:
+            monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+            with gateway(
+                lambda splitter, accounts: EngineBackend(FakeEngine(), splitter, accounts),
+                tracer=find_tracer(),
+            ) as running:
+                assert chat(running.url).status == 200
+        ((path, body),) = came
+        assert path == "/v1/traces"
+        for text in (b"chat fake", b"gen_ai.usage.input_tokens", b"negajoule.it_energy"):
+            assert text in body
+        assert CHAT["messages"][0]["content"].encode() not in body
+
     def test_an_endpoint_without_an_exporter_is_said(self, monkeypatch, caplog):
         monkeypatch.setattr("negajoule.gateway.traces._EXPORTERS", ("no.such.package",))
         with caplog.at_level("WARNING", logger="negajoule"):
             assert find_tracer({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}) is None
-        assert "opentelemetry-exporter-otlp" in caplog.text
+        assert "negajoule[otel]" in caplog.text

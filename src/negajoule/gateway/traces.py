@@ -95,7 +95,7 @@ def find_tracer(environment: Mapping[str, str] | None = None) -> Tracer | None:
     exporter = next((name for name in _EXPORTERS if _is_there(name)), None)
     if exporter is None or not _is_there("opentelemetry.sdk.trace.export"):
         LOGGER.warning(
-            "no traces are sent: pip install 'negajoule[otel]' opentelemetry-exporter-otlp-proto-http"
+            "no traces are sent: pip install 'negajoule[otel]'"
         )
         return None
     export = import_module("opentelemetry.sdk.trace.export")
