@@ -1,4 +1,3 @@
-import gc
 import itertools
 import os
 import threading
@@ -412,27 +411,6 @@ def test_capabilities_have_a_line_each(tmp_path):
     found = capabilities(tmp_path)
     assert [item.name for item in found][:2] == ["rapl", "nvml"]
     assert all(item.state == "absent" for item in found)
-
-
-def test_reads_are_cheap():
-    meter = Meter.for_process(probes=[])
-    best = min(_cost(meter.read) for _ in range(5))
-    assert best < 100e-6
-    meter.close()
-
-
-def test_starting_is_cheap_once_warm():
-    Meter.for_process(probes=[]).close()
-    gc.collect()
-    best = min(_cost(lambda: Meter.for_process(probes=[]).close(), rounds=5) for _ in range(5))
-    assert best < 3e-3
-
-
-def _cost(function, rounds=100):
-    start = time.process_time()
-    for _ in range(rounds):
-        function()
-    return (time.process_time() - start) / rounds
 
 
 def test_grade_shares_of_nothing():

@@ -79,7 +79,7 @@ def test_a_living_child_is_counted_before_it_ends():
         child.kill()
         child.wait()
     assert tree.read().cpu_s >= last
-    assert tree.read().resident_bytes == 0
+    assert child.pid not in tree.pids()
 
 
 def test_only_descendants_leaves_the_root_out():
@@ -201,20 +201,6 @@ def test_without_the_kernel_s_lists_of_children_proc_is_walked(monkeypatch):
     finally:
         child.kill()
         child.wait()
-
-
-def test_a_read_without_children_is_cheap():
-    tree = ProcessTree()
-    tree.read()
-    best = min(_timed(tree) for _ in range(5))
-    assert best < 50e-6
-
-
-def _timed(tree, rounds=200):
-    start = time.process_time()
-    for _ in range(rounds):
-        tree.read()
-    return (time.process_time() - start) / rounds
 
 
 def test_the_portable_tree_agrees():
