@@ -41,8 +41,19 @@ def log():
     ours.setLevel(our_level)
 
 
-def lines(log: io.StringIO) -> list[dict]:
-    return [json.loads(line) for line in log.getvalue().splitlines()]
+def wait_for(condition, seconds: float = 5.0) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it never happened"
+        time.sleep(0.01)
+
+
+def lines(log: io.StringIO, count: int) -> list[dict]:
+    """Exactly so many lines; the last is written after its answer has gone."""
+    wait_for(lambda: log.getvalue().count("\n") >= count)
+    found = [json.loads(line) for line in log.getvalue().splitlines()]
+    assert len(found) == count
+    return found
 
 
 @pytest.fixture
@@ -63,7 +74,7 @@ class TestLines:
         answer = chat(running.url, key=secret, stream=True)
         assert answer.status == 200
         ask(running.url, "/v1/chat/completions", body=CHAT, key=secret, x_request_id="job-7")
-        streamed, plain = lines(log)
+        streamed, plain = lines(log, 2)
         row = running.ledger.get(streamed["request_id"])
         assert streamed == {
             "time": streamed["time"],
@@ -104,7 +115,7 @@ class TestLines:
             ("/v1/chat/completions", 404, "R103", "alice"),
             ("/v1/chat/completions", 405, "R106", "alice"),
         ]
-        assert all(line["request_id"].startswith("req-") for line in lines(log))
+        assert all(line["request_id"].startswith("req-") for line in told)
 
     def test_by_default_only_what_went_wrong_is_said(self, log, fresh_home):
         configure("json", "warning", stream=log)
@@ -114,7 +125,7 @@ class TestLines:
             chat(running.url, model="unknown")
             assert log.getvalue() == ""
             chat(running.url)
-        (line,) = lines(log)
+        (line,) = lines(log, 1)
         assert (line["level"], line["status"], line["error"]) == ("error", 500, "E102")
 
     def test_a_client_that_hangs_up_is_logged_as_such(self, log, fresh_home):
@@ -127,11 +138,8 @@ class TestLines:
                 connection.sendall(head % len(body) + body)
                 while not running.splitter.in_flight:
                     time.sleep(0.01)
-            until = time.monotonic() + 5
-            while not log.getvalue():
-                assert time.monotonic() < until
-                time.sleep(0.01)
-        (line,) = lines(log)
+            wait_for(log.getvalue)
+        (line,) = lines(log, 1)
         assert line["status"] == 499
         assert line["tokens_out"] == 0 or line["energy_j"] >= 0
 
@@ -139,6 +147,7 @@ class TestLines:
         running, secret = served
         configure("text", "info", stream=log)
         chat(running.url, key=secret)
+        wait_for(log.getvalue)
         (line,) = log.getvalue().splitlines()
         for part in (" info request ", "path=/v1/chat/completions", "status=200", "model=fake", "key=alice"):
             assert part in line
@@ -177,14 +186,14 @@ class TestLines:
         except ValueError as error:
             log_crash(error)
             logging.getLogger("elsewhere").error("Exception in ASGI application\n", exc_info=error)
-        first, second = lines(log)
+        first, second = lines(log, 2)
         assert "test_logs.py" in first["at"][-1]
         assert (second["exception"], second["at"]) == ("ValueError", first["at"])
         assert "the prompt" not in log.getvalue()
 
     def test_the_start_is_announced_at_any_level(self, log):
         announce(configure("json", "error", stream=log), "serving", url="http://x")
-        assert lines(log)[0]["url"] == "http://x"
+        assert lines(log, 1)[0]["url"] == "http://x"
 
     def test_as_a_library_we_print_nothing(self):
         code = (
@@ -235,6 +244,7 @@ class TestTraces:
             ask(running.url, "/healthz")
             chat(running.url, key=secret, model="unknown")
             row = running.ledger.latest(1)[0]
+            wait_for(lambda: len(exporter.get_finished_spans()) == 2)
             good, bad = exporter.get_finished_spans()
         assert good.name == "chat fake"
         assert good.kind.name == "SERVER"
