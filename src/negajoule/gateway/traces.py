@@ -94,9 +94,7 @@ def find_tracer(environment: Mapping[str, str] | None = None) -> Tracer | None:
         return None
     exporter = next((name for name in _EXPORTERS if _is_there(name)), None)
     if exporter is None or not _is_there("opentelemetry.sdk.trace.export"):
-        LOGGER.warning(
-            "no traces are sent: pip install 'negajoule[otel]'"
-        )
+        LOGGER.warning("no traces are sent: pip install 'negajoule[otel]'")
         return None
     export = import_module("opentelemetry.sdk.trace.export")
     provider = import_module("opentelemetry.sdk.trace").TracerProvider()
