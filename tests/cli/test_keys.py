@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -14,6 +15,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -131,6 +133,18 @@ class TestCommands:
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
         assert done.stdout.startswith("nj-")
+
+    def test_the_guides_commands_run(self, nj):
+        guide = Path(__file__).parents[2] / "docs" / "guides" / "serving.md"
+        text = guide.read_text(encoding="utf-8")
+        commands = "\n".join(re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)).splitlines()
+        commands += re.findall(r"`(negajoule keys [^`]+)`", text)
+        assert len(commands) >= 5
+        nj("keys", "create", "NAME")
+        for line in commands:
+            arguments = shlex.split(line.replace("create NAME", "create NAME2"))[1:]
+            done = nj(*arguments)
+            assert done.returncode == 0, f"{line}\n{done.stderr}"
 
 
 class TestExposure:
