@@ -3,9 +3,11 @@
 - ``quantity``: one frozen class per unit, with interval, basis and boundary
 - ``footprint``: all indicators of one piece of work, their parts and factors
 - ``series``: UTC time series on numpy arrays: integrate, resample, align
+- ``decision``: a choice, its best alternative, its margin and reason
 - ``text``: human units, for edges only
 """
 
+from negajoule.units.decision import Decision
 from negajoule.units.footprint import INDICATORS, Factor, Footprint, Part
 from negajoule.units.quantity import (
     AbioticDepletion,
@@ -32,6 +34,7 @@ __all__ = [
     "Boundary",
     "Carbon",
     "CarbonIntensity",
+    "Decision",
     "Duration",
     "Energy",
     "Factor",
