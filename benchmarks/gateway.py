@@ -2,9 +2,13 @@
 
     python benchmarks/gateway.py [--requests 600] [--rounds 3] [--venvs DIR] [--no-litellm]
 
+Ours asks for an API key, holds a budget, books every call in the ledger and counts it for Prometheus. LiteLLM
+asks for its master key; it has no database, so it keeps no books. The pass-through does nothing of it.
+
 CPU time is each server's own, by the operating system, per request; rounds are interleaved. Latency is what a
-client on loopback sees, less what it sees from the upstream directly. LiteLLM is pinned and lives in an
-environment of its own. Load goes to loopback only.
+client on loopback sees; ``added`` is that less what it sees from the upstream directly. LiteLLM is pinned and
+lives in an environment of its own. All servers run on uvicorn with one worker and, where it is installed, on
+uvloop, which is printed. Load goes to loopback only.
 """
 
 from __future__ import annotations
@@ -19,19 +23,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.request import urlopen
 
 import aiohttp
 import psutil
+
+from negajoule.ledger import Ledger
+from negajoule.ledger.accounts import SqliteStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PEERS = Path(__file__).parent / "peers"
 LITELLM = "litellm[proxy]==1.105.2"
+WARM_UP = 50
 BODY = {
     "model": "gpt-4o-mini",
     "messages": [{"role": "user", "content": "Tell me something. " * 8}],
@@ -55,7 +63,8 @@ class Load(NamedTuple):
     p50_ms: float
     p99_ms: float
     per_s: float
-    failed: int
+    failed: float
+    sent: float
 
 
 def free_port() -> int:
@@ -89,9 +98,38 @@ def running(command: list[str], url: str, folder: str, **variables: str) -> Iter
 
 
 def cpu_s(process: psutil.Process) -> float:
-    """CPU time of a server and its workers."""
+    """CPU time of a server and its workers, by their clocks: see ``clock_getcpuclockid(3)`` for the id."""
     family = [process, *process.children(recursive=True)]
-    return sum(sum(one.cpu_times()[:2]) for one in family)
+    return sum(time.clock_gettime((~one.pid << 3) | 2) for one in family)
+
+
+def loop_of(process: psutil.Process) -> str:
+    """The event loop that a server has loaded."""
+    maps = Path(f"/proc/{process.pid}/maps").read_text(encoding="utf-8", errors="replace")
+    return "uvloop" if "/uvloop/" in maps else "asyncio"
+
+
+def admitted(home: str) -> str:
+    """A key with a budget in a home of ours."""
+    environment = {**os.environ, "NEGAJOULE_HOME": home}
+
+    def told(*words: str) -> dict[str, Any]:
+        command = [sys.executable, "-m", "negajoule", *words, "--json"]
+        answer = subprocess.run(command, env=environment, check=True, capture_output=True).stdout
+        found: dict[str, Any] = json.loads(answer)
+        return found
+
+    told("budgets", "set", "1000 kWh", "--key", "bench", "--per", "day")
+    return str(told("keys", "create", "bench")["secret"])
+
+
+def booked(home: Path) -> tuple[int, int]:
+    """Calls that the ledger and the budget of a stopped server hold."""
+    with Ledger(home / "ledger.sqlite", read_only=True) as ledger:
+        rows = sum(group.activities for group in ledger.totals(by="kind") if group.group == "request")
+    with closing(SqliteStore(home / "accounts.sqlite")) as store:
+        (usage,) = store.usage()
+    return rows, usage.requests
 
 
 async def load(target: Target, requests: int, clients: int, *, stream: bool) -> Load:
@@ -129,6 +167,7 @@ async def load(target: Target, requests: int, clients: int, *, stream: bool) -> 
         p99_ms=latencies[int(len(latencies) * 0.99)] * 1e3,
         per_s=requests / seconds,
         failed=failed,
+        sent=requests,
     )
 
 
@@ -145,10 +184,12 @@ def start_all(stack: ExitStack, folder: str, venvs: Path, *, litellm: bool) -> d
     upstream = [python, str(PEERS / "fake_upstream.py"), str(ports["upstream"])]
     bare = [python, str(PEERS / "bare_proxy.py"), str(ports["bare"]), urls["upstream"]]
     ours = [python, "-m", "negajoule", "serve", "--port", str(ports["ours"]), "--upstream", urls["upstream"]]
+    home = f"{folder}/home"
+    key = admitted(home)
     targets = {
         "upstream": start("upstream", upstream, "/v1/models"),
         "bare": start("bare", bare, "/"),
-        "ours": start("ours", ours, "/healthz", NEGAJOULE_HOME=f"{folder}/home"),
+        "ours": start("ours", ours, "/healthz", key, NEGAJOULE_HOME=home),
     }
     if litellm:
         binary = litellm_command(venvs)
@@ -191,42 +232,68 @@ def main() -> None:
     parser.add_argument("--venvs", type=Path, default=Path.home() / ".cache" / "negajoule-benchmarks")
     parser.add_argument("--no-litellm", action="store_true")
     options = parser.parse_args()
-    figures: dict[str, float] = {}
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        targets = start_all(stack, folder, options.venvs, litellm=not options.no_litellm)
-        samples: dict[tuple[str, str], list[Load]] = {}
-        for target in targets.values():
-            for stream in (False, True):
-                asyncio.run(load(target, 50, 2, stream=stream))  # warm-up, not counted
-        for _ in range(options.rounds):
-            for name, target in targets.items():
-                count = options.requests // (6 if name == "litellm" else 1)
-                for stream in (False, True):
-                    kind = "stream" if stream else "plain"
-                    one = asyncio.run(load(target, count, 1, stream=stream))
-                    many = asyncio.run(load(target, count, 32, stream=stream))
-                    samples.setdefault((name, f"{kind}, 1 client"), []).append(one)
-                    samples.setdefault((name, f"{kind}, 32 clients"), []).append(many)
-        for (name, kind), loads in samples.items():
-            medians = [statistics.median(values) for values in zip(*loads, strict=True)]
-            middle = Load(*medians)
-            failed = sum(one.failed for one in loads)
-            print(
-                f"{name:<9} {kind:<18} CPU {middle.cpu_ms:7.3f} ms, p50 {middle.p50_ms:7.2f} ms, "
-                f"p99 {middle.p99_ms:7.2f} ms, {middle.per_s:6.0f}/s, failed {failed}"
-            )
-            prefix = "" if name == "ours" else f"{name}_"
-            if kind.endswith(" 1 client"):
-                figures[f"{prefix}cpu_ms_{kind.split(',')[0]}"] = middle.cpu_ms
+    with tempfile.TemporaryDirectory() as folder:
+        with ExitStack() as stack:
+            targets = start_all(stack, folder, options.venvs, litellm=not options.no_litellm)
+            samples = measured(targets, options.requests, options.rounds)
+            figures = {f"{prefix(name)}rss_mb": rss_mb(target) for name, target in targets.items()}
+            print(", ".join(f"{name} on {loop_of(target.process)}" for name, target in targets.items()))
+        rows, charged = booked(Path(folder) / "home")
+    sent = sum(one.sent for (name, _), loads in samples.items() for one in loads if name == "ours")
+    print(f"ours booked {rows} calls and charged {charged}; {sent + 2 * WARM_UP} were sent")
+    report(samples, figures)
+    print(json.dumps({**figures, "unbooked": sent + 2 * WARM_UP - min(rows, charged)}))
+
+
+def measured(targets: dict[str, Target], requests: int, rounds: int) -> dict[tuple[str, str], list[Load]]:
+    """The loads of all rounds, by target and kind."""
+    samples: dict[tuple[str, str], list[Load]] = {}
+    for target in targets.values():
+        for stream in (False, True):
+            asyncio.run(load(target, WARM_UP, 2, stream=stream))
+    for _ in range(rounds):
         for name, target in targets.items():
-            prefix = "" if name == "ours" else f"{name}_"
-            figures[f"{prefix}rss_mb"] = target.process.memory_info().rss / 1e6
+            count = requests // (6 if name == "litellm" else 1)
+            for stream in (False, True):
+                for clients in (1, 32):
+                    kind = f"{'stream' if stream else 'plain'}{'' if clients == 1 else '_32'}"
+                    one = asyncio.run(load(target, count, clients, stream=stream))
+                    samples.setdefault((name, kind), []).append(one)
+    return samples
+
+
+def report(samples: dict[tuple[str, str], list[Load]], figures: dict[str, float]) -> None:
+    """Print the medians of the rounds and put them among the figures."""
+    for (name, kind), loads in samples.items():
+        middle = Load(*(statistics.median(values) for values in zip(*loads, strict=True)))
+        failed = sum(one.failed for one in loads)
+        print(
+            f"{name:<9} {kind:<9} CPU {middle.cpu_ms:7.3f} ms, p50 {middle.p50_ms:7.2f} ms, "
+            f"p99 {middle.p99_ms:7.2f} ms, {middle.per_s:6.0f}/s, failed {failed}"
+        )
+        before = prefix(name)
+        figures |= {f"{before}cpu_ms_{kind}": middle.cpu_ms, f"{before}failed_{kind}": failed}
+        figures |= {f"{before}p50_ms_{kind}": middle.p50_ms, f"{before}p99_ms_{kind}": middle.p99_ms}
+        figures[f"{before}per_s_{kind}"] = middle.per_s
     for kind in ("plain", "stream"):
+        for end in ("p50", "p99"):
+            ours, direct = figures[f"{end}_ms_{kind}"], figures[f"upstream_{end}_ms_{kind}"]
+            figures[f"added_{end}_ms_{kind}"] = ours - direct
         ours, bare = figures[f"cpu_ms_{kind}"], figures[f"bare_cpu_ms_{kind}"]
         peer = figures.get(f"litellm_cpu_ms_{kind}")
         lighter = f", {peer / ours:.1f} times lighter than LiteLLM" if peer else ""
-        print(f"{kind}: {ours / bare:.2f} times the bare pass-through{lighter}")
-    print(json.dumps(figures))
+        added = ", ".join(f"{end} {figures[f'added_{end}_ms_{kind}']:.2f} ms" for end in ("p50", "p99"))
+        print(f"{kind}: {ours / bare:.2f} times the bare pass-through{lighter}; added {added}")
+
+
+def prefix(name: str) -> str:
+    """What stands before the keys of a server's figures."""
+    return "" if name == "ours" else f"{name}_"
+
+
+def rss_mb(target: Target) -> float:
+    """Memory that a server holds [MB]."""
+    return float(target.process.memory_info().rss / 1e6)
 
 
 if __name__ == "__main__":
