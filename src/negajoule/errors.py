@@ -44,6 +44,8 @@ CODES: dict[str, str] = {
     "C109": "An API key doesn't exist, or its name is taken or malformed.",
     "C110": "The file of API keys can't be read or written.",
     "C111": "The TLS certificate or its key can't be used.",
+    "C112": "A model doesn't fit the memory of its accelerators.",
+    "C113": "What is asked for lies too far outside what was measured.",
     "F101": "No fact has this key.",
     "F102": "A catalogue file holds a malformed row.",
     "U101": "Two values of different units can't be added, subtracted or compared.",
