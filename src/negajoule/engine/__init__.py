@@ -7,6 +7,7 @@
 - ``stream``: llama.cpp's chunks made public, its counts made progress
 - ``gguf``: the head of a model file
 - ``packaged``: the model that comes as a package
+- ``siblings``: the packaged model in other number formats
 - ``cores``: how many cores may be used
 - ``fake``: a deterministic engine for tests
 """
@@ -15,8 +16,10 @@ from negajoule.engine.assemble import Assembly, assemble
 from negajoule.engine.fake import FakeEngine
 from negajoule.engine.llama import LlamaEngine
 from negajoule.engine.protocol import Engine, ModelCard, Progress, Result, Task, Timings
+from negajoule.engine.siblings import SIBLING_FORMATS, precision_sibling
 
 __all__ = [
+    "SIBLING_FORMATS",
     "Assembly",
     "Engine",
     "FakeEngine",
@@ -27,4 +30,5 @@ __all__ = [
     "Task",
     "Timings",
     "assemble",
+    "precision_sibling",
 ]

@@ -69,6 +69,8 @@ class WeightsHead(msgspec.Struct, frozen=True):
         licence: as written in the file.
         chat_template: the Jinja text that turns messages into a prompt.
         embedding: whether it is an embedding model.
+        kv_values_per_token: keys and values kept for a token of context, in all layers; ``None`` if the file
+            doesn't give one number of heads for all of them.
     """
 
     architecture: str
@@ -78,6 +80,7 @@ class WeightsHead(msgspec.Struct, frozen=True):
     licence: str | None
     chat_template: str | None
     embedding: bool
+    kv_values_per_token: int | None
 
 
 def read_head(path: Path) -> WeightsHead:
@@ -99,6 +102,7 @@ def read_head(path: Path) -> WeightsHead:
                     "licence": facts.get("general.license"),
                     "chat_template": facts.get("tokenizer.chat_template"),
                     "embedding": f"{architecture}.pooling_type" in facts,
+                    "kv_values_per_token": _kv_values(facts, architecture),
                 },
                 WeightsHead,
             )
@@ -114,6 +118,18 @@ def read_head(path: Path) -> WeightsHead:
             code="E101",
             fix="give the path of a GGUF file; download it again if it should be one",
         ) from error
+
+
+def _kv_values(facts: Mapping[str, Any], architecture: str) -> int | None:
+    layers, width, heads, kv_heads = (
+        facts.get(f"{architecture}.{name}")
+        for name in ("block_count", "embedding_length", "attention.head_count", "attention.head_count_kv")
+    )
+    if not (layers and width and heads and kv_heads):
+        return None
+    key = facts.get(f"{architecture}.attention.key_length") or width // heads
+    value = facts.get(f"{architecture}.attention.value_length") or width // heads
+    return int(layers * kv_heads * (key + value))
 
 
 def _read(file: BinaryIO) -> tuple[Mapping[str, Any], list[list[int]]]:
