@@ -31,8 +31,10 @@ class Tokens(NamedTuple):
 class Watcher(Protocol):
     """Hears how each call ended."""
 
-    def booked(self, request_id: str, model: str, status: Status, tokens: Tokens, cost: Footprint) -> None:
-        """A call was booked."""
+    def booked(
+        self, request_id: str, model: str, status: Status, tokens: Tokens, cost: Footprint, own: Footprint
+    ) -> None:
+        """A call was booked; ``own`` is this machine's share of its cost."""
         ...
 
     def dropped(self, request_id: str) -> None:
@@ -68,11 +70,15 @@ class Accounts:
         tokens: Tokens,
         cpu_seconds: float,
         cost: Footprint,
+        own: Footprint | None = None,
     ) -> Future[bool]:
-        """Write a request's row, for the caller of the moment; the future is done when the row is safe."""
+        """Write a request's row, for the caller of the moment; the future is done when the row is safe.
+
+        ``own`` is this machine's share of the cost, by default all of it.
+        """
         caller = CALLER.get()
         if self.watcher is not None:
-            self.watcher.booked(request_id, model, status, tokens, cost)
+            self.watcher.booked(request_id, model, status, tokens, cost, cost if own is None else own)
         return self._book(
             Activity(
                 id=request_id,

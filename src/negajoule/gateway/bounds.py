@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Estimate = Callable[[str, Tokens], Footprint | None]
 
-__all__ = ["INDICATORS", "Ask", "Rates", "figures"]
+__all__ = ["INDICATORS", "Ask", "Rates", "figures", "only_text"]
 
 INDICATORS = ("J", "gCO2e", "L")
 """What can be bounded. There are no prices here, so a budget in money refuses what it can't know."""
@@ -33,6 +33,8 @@ MARGIN = 2.0
 """How much more than any call seen the next one may take for a token [1]; a choice, not a measurement."""
 
 _REMEMBERED = 256
+_KEPT = 4096  # clients choose the names of models
+_NOTHING: dict[str, float | None] = dict.fromkeys(INDICATORS, 0.0)
 _TEMPLATE_TOKENS = 128
 _TOOLS_TOKENS = 1024
 _OUTPUT_FIELDS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
@@ -65,7 +67,7 @@ class Ask(NamedTuple):
         answers = max(1, prompts) * choices
         limits = [body[name] for name in _OUTPUT_FIELDS if isinstance(body.get(name), int)]
         tokens: int | None = None
-        if _only_text(body):
+        if only_text(body):
             added = _TOOLS_TOKENS if body.get("tools") or body.get("functions") else _TEMPLATE_TOKENS
             tokens = len(call.raw) + added * max(1, prompts)
         return cls(tokens, answers, max(limits) if limits else None)
@@ -86,7 +88,8 @@ class Rates:
 
     def __init__(self, estimate: Estimate | None = None) -> None:
         self._estimate = estimate
-        self._seen: dict[str, deque[dict[str, float | None]]] = {}
+        self._seen: dict[str, tuple[_Latest, ...]] = {}
+        self._theirs: dict[tuple[str, int, int, int], dict[str, float | None]] = {}
 
     def known(self, model: str) -> bool:
         """Whether a bound can be given without a call to learn from."""
@@ -99,39 +102,46 @@ class Rates:
         """
         if tokens is None:
             return dict.fromkeys(INDICATORS)
-        theirs: Mapping[str, float | None] = dict.fromkeys(INDICATORS, 0.0)
+        theirs: Mapping[str, float | None] = _NOTHING
         if self._estimate is not None:
-            theirs = figures(self._estimate(model, tokens), "high")
+            theirs = self._most(model, tokens)
         count = (tokens.prompt or 0) + (tokens.output or 0)
         seen = self._seen.get(self._place(model))
         bounds: dict[str, float | None] = {}
-        for name in INDICATORS:
-            their = theirs[name]
-            own = their
+        for place, name in enumerate(INDICATORS):
+            their = own = theirs[name]
             if seen is not None:
-                rates = [one[name] for one in seen]
-                known = [rate for rate in rates if rate is not None]
-                own = max(known) * MARGIN * count if len(known) == len(rates) else None
+                highest = seen[place].highest
+                own = None if highest is None else highest * MARGIN * count
             bounds[name] = None if their is None or own is None else their + own
         return bounds
 
-    def learn(self, model: str, tokens: Tokens, cost: Footprint) -> None:
-        """Take up what a call that ended well took."""
+    def learn(self, model: str, tokens: Tokens, own: Footprint) -> None:
+        """Take up what a call that ended well took of this machine."""
         if tokens.prompt is None or tokens.output is None:
             return
         computed = max(1, tokens.prompt - (tokens.cached or 0) + tokens.output)
-        high, value = figures(cost, "high"), figures(cost, "value")
-        if self._estimate is not None:
-            theirs = self._estimate(model, tokens)
-            if theirs is None:
-                return
-            high = _less(high, figures(theirs, "high"))
-            value = _less(value, figures(theirs, "value"))
-        rates: dict[str, float | None] = {}
-        for name in INDICATORS:
+        high, value = figures(own, "high"), figures(own, "value")
+        seen = self._seen.setdefault(self._place(model), tuple(_Latest() for _ in INDICATORS))
+        for name, latest in zip(INDICATORS, seen, strict=True):
             top, best = high[name], value[name]
-            rates[name] = None if top is None or best is None else max(0.0, top, best) / computed
-        self._seen.setdefault(self._place(model), deque(maxlen=_REMEMBERED)).append(rates)
+            latest.add(None if top is None or best is None else max(0.0, top, best) / computed)
+
+    def _most(self, model: str, tokens: Tokens) -> Mapping[str, float | None]:
+        """The high end of the estimate for no fewer tokens: lengths are rounded up and results kept.
+
+        More tokens never cost less, so what bounds the rounded call bounds the call.
+        """
+        assert self._estimate is not None, "only upstreams are estimated"
+        prompt, output = _rounded_up(tokens.prompt or 0), _rounded_up(tokens.output or 0)
+        key = (model, prompt, tokens.cached or 0, output)
+        found = self._theirs.get(key)
+        if found is None:
+            if len(self._theirs) >= _KEPT:
+                self._theirs.clear()
+            found = figures(self._estimate(model, tokens._replace(prompt=prompt, output=output)), "high")
+            self._theirs[key] = found
+        return found
 
     def _place(self, model: str) -> str:
         """Passing on costs the same whatever the model, and clients choose the names of models."""
@@ -159,12 +169,41 @@ def figures(cost: Footprint | None, end: str) -> dict[str, float | None]:
     }
 
 
-def _less(all_: Mapping[str, float | None], part: Mapping[str, float | None]) -> dict[str, float | None]:
-    rest: dict[str, float | None] = {}
-    for name in INDICATORS:
-        whole, share = all_[name], part[name]
-        rest[name] = None if whole is None or share is None else whole - share
-    return rest
+class _Latest:
+    """The highest of the latest rates, without a look at each."""
+
+    __slots__ = ("_highest", "_rates", "_unknown")
+
+    def __init__(self) -> None:
+        self._rates: deque[float | None] = deque()
+        self._unknown = 0
+        self._highest = 0.0
+
+    @property
+    def highest(self) -> float | None:
+        """The highest; ``None`` if one of them isn't known."""
+        return None if self._unknown else self._highest
+
+    def add(self, rate: float | None) -> None:
+        """Take up a rate, and forget the oldest of too many."""
+        rates = self._rates
+        rates.append(rate)
+        if rate is None:
+            self._unknown += 1
+        elif rate > self._highest:
+            self._highest = rate
+        if len(rates) > _REMEMBERED:
+            oldest = rates.popleft()
+            if oldest is None:
+                self._unknown -= 1
+            elif oldest >= self._highest:
+                self._highest = max((one for one in rates if one is not None), default=0.0)
+
+
+def _rounded_up(tokens: int) -> int:
+    """To five significant bits, at most a sixteenth more."""
+    step = 1 << max(0, tokens.bit_length() - 5)
+    return -(-tokens // step) * step
 
 
 def _count(value: object) -> int:
@@ -175,7 +214,7 @@ def _is_ids(prompt: list[Any]) -> bool:
     return bool(prompt) and isinstance(prompt[0], int)
 
 
-def _only_text(body: Mapping[str, Any]) -> bool:
+def only_text(body: Mapping[str, Any]) -> bool:
     """Whether all that a call holds is text, and nothing that it only names."""
     if any(body.get(name) for name in _NAMES_MORE) or isinstance(body.get("prompt"), dict):
         return False

@@ -131,10 +131,12 @@ class BudgetedBackend:
         except LedgerError as error:
             LOGGER.error("budgets: %s", error.message)
 
-    def booked(self, request_id: str, model: str, status: Status, tokens: Tokens, cost: Footprint) -> None:
+    def booked(
+        self, request_id: str, model: str, status: Status, tokens: Tokens, cost: Footprint, own: Footprint
+    ) -> None:
         """Charge a call that was booked; see ``Watcher``."""
         if status == "ok":
-            self._rates.learn(model, tokens, cost)
+            self._rates.learn(model, tokens, own)
         exchange = self._holds.get(request_id)
         if exchange is None:
             return

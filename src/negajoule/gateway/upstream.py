@@ -380,6 +380,7 @@ class UpstreamExchange:
             tokens=self.tokens,
             cpu_seconds=share.cpu_seconds,
             cost=self.cost,
+            own=own,
         )
         await asyncio.wait([asyncio.wrap_future(written)], timeout=_LEDGER_PATIENCE_S)
 
