@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from negajoule.cli.reload import RELOADED
-from negajoule.cli.stored import NEVER, SENT, STORED
+from negajoule.cli.stored import MEMORY, NEVER, SENT, STORED
 from negajoule.config import _AT_LEAST, _ONE_OF, SETTINGS, Setting
 
 ROOT = Path(__file__).parents[1]
@@ -99,6 +99,10 @@ def privacy_tables() -> str:
             "| table | meaning | columns |",
             "|---|---|---|",
             *columns,
+            "",
+            "Kept in a server's memory only if you set",
+            "",
+            *(f"- `{name}`: {text}" for name, text in MEMORY.items()),
             "",
             "Never stored:",
             "",

@@ -92,6 +92,16 @@ SETTINGS: dict[str, Setting] = {
         Setting(
             "budget_cheaper_model", str, None, "model asked instead where a budget lacks room for another"
         ),
+        Setting(
+            "cache",
+            str,
+            "off",
+            "which answers are kept in memory: off, deterministic (embeddings, temperature 0) or all",
+        ),
+        Setting("cache_scope", str, "key", "who shares kept answers: key, team, project or all"),
+        Setting("cache_entries", int, 10_000, "most answers that are kept"),
+        Setting("cache_bytes", int, 67_108_864, "most bytes that kept answers take"),
+        Setting("cache_ttl_s", float, 3600.0, "how long a kept answer is given again, in seconds"),
         Setting("upstream_timeout_s", float, 600.0, "longest silence of an upstream server, in seconds"),
         Setting("upstream_tries", int, 3, "times an upstream server is asked before its answer begins"),
     )
@@ -251,8 +261,13 @@ _AT_LEAST: dict[str, float] = {
     "upstream_timeout_s": 0.1,
     "upstream_tries": 1,
     "budget_output_tokens": 1,
+    "cache_entries": 1,
+    "cache_bytes": 65_536,
+    "cache_ttl_s": 1.0,
 }
 _ONE_OF: dict[str, tuple[str, ...]] = {
+    "cache": ("off", "deterministic", "all"),
+    "cache_scope": ("key", "team", "project", "all"),
     "log_format": ("text", "json"),
     "log_level": ("debug", "info", "warning", "error"),
 }

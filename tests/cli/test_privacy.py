@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import negajoule
-from negajoule.cli.stored import NEVER, SENT, STORED
+from negajoule.cli.stored import MEMORY, NEVER, SENT, STORED
 from negajoule.config import SETTINGS, home
 from negajoule.gateway import KeyFile
 from negajoule.ledger import Ledger
@@ -106,13 +106,13 @@ def test_for_people_it_says_all_of_it(nj):
     text = nj("privacy").stdout
     for place in STORED:
         assert place.holds in text
-    for promise in (*NEVER, *SENT):
+    for promise in (*MEMORY, *MEMORY.values(), *NEVER, *SENT):
         assert promise in text
 
 
 def test_what_is_sent_is_switched_on_by_something_that_exists():
     known = {*SETTINGS, "upstream", "OTEL_EXPORTER_OTLP_ENDPOINT"}
-    assert set(SENT) <= known
+    assert {*SENT, *MEMORY} <= known
 
 
 @pytest.mark.parametrize("form", [(), ("--json",)])

@@ -22,7 +22,7 @@ from negajoule.engine import FakeEngine
 from negajoule.errors import RequestError
 from negajoule.gateway import Door, EngineBackend, KeyFile, KeyRing, Limits, UpstreamBackend
 from negajoule.gateway.door import is_loopback, once_only
-from negajoule.gateway.headers import PASSED_ON, client_id, passed_on
+from negajoule.gateway.headers import OURS, PASSED_ON, client_id, passed_on
 from negajoule.gateway.logs import configure
 from negajoule.ledger import Ledger
 
@@ -456,14 +456,14 @@ class TestHeaders:
     @given(
         st.lists(
             st.tuples(
-                st.sampled_from([*PASSED_ON, b"authorization", b"cookie", b"x-api-key"]),
+                st.sampled_from([*PASSED_ON, *OURS, b"authorization", b"cookie", b"x-api-key"]),
                 st.binary(max_size=600),
             )
         )
     )
     def test_only_listed_headers_go_on_and_only_sound_ones(self, headers):
         found = passed_on(headers)
-        assert {name.encode() for name in found} <= set(PASSED_ON)
+        assert {name.encode() for name in found} <= {*PASSED_ON, *OURS}
         for value in found.values():
             assert value == value.strip()
             assert value.isascii()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from negajoule.cli.output import json_option, print_json, print_table
-from negajoule.cli.stored import NEVER, SENT, STORED
+from negajoule.cli.stored import MEMORY, NEVER, SENT, STORED
 from negajoule.config import home
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def privacy(as_json: bool) -> None:
                 "schema": "negajoule.privacy/1",
                 "home": str(home()),
                 "stored": [{**_as_dict(place), **figures} for place, figures in found],
+                "memory": MEMORY,
                 "never": list(NEVER),
                 "sent": SENT,
             }
@@ -58,6 +59,9 @@ def privacy(as_json: bool) -> None:
         click.echo(f"\n{place.name}: {place.holds}\n  until {place.until}")
         for table in place.tables:
             click.echo(f"  {table.name}: {'; '.join(table.columns)}")
+    click.echo("\nkept in a server's memory only if you set")
+    for setting, text in MEMORY.items():
+        click.echo(f"  {setting}: {text}")
     click.echo("\nnever stored:")
     for text in NEVER:
         click.echo(f"  {text}")

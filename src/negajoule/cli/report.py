@@ -40,6 +40,7 @@ def report(since: str | None, by: str, as_json: bool) -> None:
     with Ledger(read_only=True) as ledger:
         groups = ledger.totals(since_s=since_s, by=by)
         whole = ledger.totals(since_s=since_s)
+        avoided = ledger.avoided(since_s=since_s)
         path = ledger.path
     if as_json:
         print_json(
@@ -50,6 +51,7 @@ def report(since: str | None, by: str, as_json: bool) -> None:
                 "by": by,
                 "groups": [_as_dict(group) for group in groups],
                 "total": _as_dict(whole[0]) if whole else None,
+                "avoided": {**avoided._asdict(), "unit": "J"} if avoided.known else None,
             }
         )
         return
@@ -70,6 +72,9 @@ def report(since: str | None, by: str, as_json: bool) -> None:
                 f"; unknown for {total.missing} of {total.known + total.missing}" if total.missing else ""
             )
             click.echo(f"  {LABELS[name]:<18} {_range_text(name, total)}{missing}")
+    if avoided.known:
+        energy = _range_text("it_energy", avoided)
+        click.echo(f"\navoided by the cache, in no sum above: {energy} of IT energy, {avoided.known} answers")
 
 
 def _row(name: str, group: Totals) -> tuple[str, ...]:

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from negajoule.cli.listen import Certificate
     from negajoule.cli.upstreams import Upstreams
     from negajoule.engine import Engine
-    from negajoule.gateway import Door, Gateway
+    from negajoule.gateway import Accounts, BudgetedBackend, Door, Gateway
     from negajoule.gateway.backend import Backend
+    from negajoule.meter import RequestSplitter
 
 __all__ = ["serve"]
 
@@ -149,7 +150,7 @@ def _serve(
             Degrading(settings["budget_output_tokens"], settings["budget_cheaper_model"]),
         )
         app = create_app(
-            backend=budgeted,
+            backend=_cached(budgeted, settings, splitter, accounts),
             accounts=accounts,
             splitter=splitter,
             ledger=ledger,
@@ -176,6 +177,26 @@ def _serve(
         finally:
             writer.close()
     return outcome[0] if outcome else 0
+
+
+def _cached(
+    backend: BudgetedBackend, settings: Settings, splitter: RequestSplitter, accounts: Accounts
+) -> Backend:
+    """The backend behind a cache of answers, if one is wanted."""
+    if settings["cache"] == "off":
+        return backend
+    from negajoule.gateway.cache import AnswerCache, CachePlan
+    from negajoule.gateway.cached import CachedBackend
+
+    plan = CachePlan(
+        settings["cache"],
+        settings["cache_scope"],
+        settings["cache_entries"],
+        settings["cache_bytes"],
+        settings["cache_ttl_s"],
+    )
+    cheaper = settings["budget_cheaper_model"]
+    return CachedBackend(backend, AnswerCache(plan), splitter, accounts, () if cheaper is None else [cheaper])
 
 
 def _server(front: _Front, app: Gateway, options: dict[str, Any]) -> uvicorn.Server:

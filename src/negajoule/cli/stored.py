@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from negajoule.units import INDICATORS
 
-__all__ = ["NEVER", "SENT", "STORED", "Place", "Table"]
+__all__ = ["MEMORY", "NEVER", "SENT", "STORED", "Place", "Table"]
 
 
 class Table(NamedTuple):
@@ -69,7 +69,7 @@ STORED: tuple[Place, ...] = (
             ),
             Table(
                 "context",
-                {"name of the API key with team and project, factors, notes": "id content"},
+                {"name of the API key with team and project, factors, notes, joules avoided": "id content"},
             ),
         ),
     ),
@@ -173,6 +173,12 @@ STORED: tuple[Place, ...] = (
     Place("your settings", "config.toml", "settings that you wrote", "you remove it"),
 )
 """Everything that is stored."""
+
+MEMORY: dict[str, str] = {
+    "cache": "a hash of each question with its caller's name, and its answer, until it is 24 times "
+    "cache_ttl_s old, has to make room, or the server ends; prompts aren't kept",
+}
+"""What a running server keeps in memory once you switch it on, by setting; it reaches no disk."""
 
 NEVER: tuple[str, ...] = (
     "prompts, answers, and what stands in them: they pass through memory only",

@@ -36,6 +36,8 @@ What stands behind:
 - ``upstream_cost``: the estimate of what its model costs
 - ``bounds``: the most a call can use
 - ``spending``: what reaches it within its budgets
+- ``cache``: answers kept in memory
+- ``cached``: what is answered from there, and what that avoided
 - ``standing``: how a caller's budgets stand
 
 What is kept and told:

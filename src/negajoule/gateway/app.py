@@ -25,7 +25,6 @@ from negajoule.gateway.limits import Limits
 from negajoule.gateway.logs import LOGGER, log_crash, log_visit
 from negajoule.gateway.pages import Pages
 from negajoule.gateway.reply import Fields, Reply
-from negajoule.gateway.spending import BudgetedExchange
 from negajoule.gateway.visit import Visit
 from negajoule.ledger import new_id
 
@@ -206,8 +205,7 @@ class Gateway:
     def _told(self, talk: Talk, visit: Visit, exchange: Exchange) -> Fields:
         """Header fields of a call's answer: also what of the request couldn't be passed on."""
         fields = self._fields(visit, exchange)
-        if isinstance(exchange, BudgetedExchange):
-            fields += exchange.fields
+        fields += getattr(exchange, "fields", ())
         return [*fields, (b"x-negajoule-lost", talk.lost.encode())] if talk.lost else fields
 
     @asynccontextmanager

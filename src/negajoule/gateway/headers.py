@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["PASSED_ON", "client_id", "passed_on"]
+__all__ = ["OURS", "PASSED_ON", "client_id", "passed_on"]
 
 PASSED_ON: dict[bytes, str] = {
     b"anthropic-beta": "switches features of Anthropic's API on",
@@ -23,19 +23,22 @@ PASSED_ON: dict[bytes, str] = {
 }
 """Headers that go on, and why."""
 
+OURS: tuple[bytes, ...] = (b"x-negajoule-cache",)
+"""Headers that say something to this server; they travel with the call and go on to nobody."""
+
 _VALUE = re.compile(rb"[\x21-\x7e](?:[\x20-\x7e]{0,510}[\x21-\x7e])?")
 _ID = re.compile(rb"[A-Za-z0-9._:@/+=-]{1,128}")
 
 
 def passed_on(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """The headers that go on to an upstream: allowed ones, printable, of at most 512 characters, each once.
+    """The headers that travel with a call: allowed ones, printable, of at most 512 characters, each once.
 
     Args:
         headers: the client's, names in lower case.
     """
     found: dict[str, str] = {}
     for name, value in headers:
-        if name in PASSED_ON and _VALUE.fullmatch(value):
+        if (name in PASSED_ON or name in OURS) and _VALUE.fullmatch(value):
             found.setdefault(name.decode(), value.decode("ascii"))
     return found
 

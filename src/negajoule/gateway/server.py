@@ -26,8 +26,8 @@ __all__ = ["Server", "decoded"]
 
 _CONNECT_S = 10.0
 _LONGEST_REFUSAL = 65_536
-_OWN_HEADERS = {"anthropic-beta": "anthropic", "openai-beta": "openai"}
-"""Headers that only servers of one dialect understand."""
+_OWN_HEADERS = {"anthropic-beta": "anthropic", "openai-beta": "openai", "x-negajoule-cache": "ours"}
+"""Headers that only servers of one dialect understand; ours is nobody's."""
 
 
 class Server:

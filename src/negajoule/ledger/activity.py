@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from negajoule.errors import UnitError
-from negajoule.units import Footprint
+from negajoule.units import Energy, Footprint
 
 __all__ = ["Activity", "Kind", "Stage", "Status", "new_id"]
 
@@ -47,6 +47,8 @@ class Activity(msgspec.Struct, frozen=True, kw_only=True):
         team: the key's team.
         project: the key's project.
         footprint: what it cost.
+        avoided: what making the answer would have taken that came out of a cache [J]; never part of a sum of
+            what was used. ``None`` for all that was computed, and where it isn't known.
 
     Raises:
         UnitError: (U103) for a time or count that is negative, not finite or beyond a ledger's integers.
@@ -71,6 +73,7 @@ class Activity(msgspec.Struct, frozen=True, kw_only=True):
     caller: str = ""
     team: str = ""
     project: str = ""
+    avoided: Energy | None = None
 
     def __post_init__(self) -> None:
         if not (0.0 <= self.seconds < float("inf") and 0.0 <= self.started_s < float("inf")):

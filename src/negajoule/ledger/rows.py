@@ -47,13 +47,15 @@ COLUMNS: tuple[str, ...] = (
 
 
 def to_context(activity: Activity) -> tuple[str, str]:
-    """Id and JSON of what many activities share: factors, notes and who asked."""
+    """Id and JSON of what many activities share: factors, notes, who asked, what a cache avoided."""
     footprint = activity.footprint
     factors = [[f.name, f.key, f.year, f.quantity.to_dict()] for f in footprint.factors]
     shared: dict[str, Any] = {"factors": factors, "notes": footprint.notes}
     who = {name: _storable(value) for name in _WHO if (value := getattr(activity, name))}
     if who:
         shared["who"] = who
+    if activity.avoided is not None:
+        shared["avoided"] = activity.avoided
     content = msgspec.json.encode(shared)
     return fingerprint(content), content.decode()
 
@@ -105,7 +107,13 @@ def from_row(row: Mapping[str, Any], context: str) -> Activity:
     footprint = Footprint(
         boundary=row["boundary"], **quantities, parts=parts, factors=factors, notes=tuple(shared["notes"])
     )
-    return Activity(footprint=footprint, **{name: row[name] for name in _PLAIN}, **shared.get("who", {}))
+    avoided = shared.get("avoided")
+    return Activity(
+        footprint=footprint,
+        avoided=None if avoided is None else msgspec.convert(avoided, Energy),
+        **{name: row[name] for name in _PLAIN},
+        **shared.get("who", {}),
+    )
 
 
 def _storable(value: Any) -> Any:  # noqa: ANN401 (each column has its own type)

@@ -251,6 +251,26 @@ class Ledger:
             for row in self._query(sql, arguments * 2)
         ]
 
+    def avoided(self, *, since_s: float | None = None) -> IndicatorTotal:
+        """What answers out of a cache would have taken to make [J]: a sum of its own, in no other.
+
+        Args:
+            since_s: only activities that started at or after this time [s since the epoch].
+
+        Raises:
+            LedgerError: (L102) if the file is damaged.
+        """
+        end = "total(json_extract(content, '$.avoided.{}'))"
+        sql = (
+            f"SELECT count(*), {end.format('value')}, {end.format('low')}, {end.format('high')} "
+            "FROM activity JOIN context ON context.id = context "
+            "WHERE started_s >= ? AND json_extract(content, '$.avoided.value') IS NOT NULL"
+        )
+        (row,) = self._query(sql, (float("-inf") if since_s is None else since_s,))
+        known = int(row[0])
+        sums = [float(total) if known else None for total in row[1:]]
+        return IndicatorTotal(sums[0], sums[1], sums[2], known, 0)
+
     def count(self) -> int:
         """Number of activities."""
         return int(self._query("SELECT count(*) FROM activity", ())[0][0])
