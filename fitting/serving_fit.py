@@ -1,0 +1,188 @@
+"""The fit of the serving physics: priors, residuals of time, gap and power, damped least squares."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from fitting.serving_runs import TASKS, Columns
+
+from negajoule.physics.serving.step_physics import Coefficients, prefill_of, step_of, terms_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+__all__ = [
+    "MIDDLE",
+    "NAMES",
+    "SPREAD",
+    "Choice",
+    "Physics",
+    "coefficients_of",
+    "fit",
+    "physics_of",
+    "prompts_of",
+]
+
+# Logarithm of each number's prior middle, and its standard deviation.
+PRIORS: dict[str, tuple[float, float]] = {
+    name: (float(np.log(middle)), spread)
+    for name, (middle, spread) in {
+        "read": (0.85, 0.1),
+        "blackwell_read": (0.9, 0.1),
+        "ampere_read": (1.0, 0.1),
+        "expert_read": (1.8, 0.4),
+        "fp8_read": (0.7, 0.4),
+        "fp8_expert_read": (0.6, 0.4),
+        "fp4_expert_read": (1.0, 0.4),
+        "expert_spread": (0.85, 0.15),
+        "compute": (0.5, 0.4),
+        "blackwell_compute": (1.0, 0.3),
+        "moe_compute": (0.6, 0.4),
+        "fp8_compute": (1.0, 0.4),
+        "prefill": (0.45, 0.3),
+        "moe_prefill": (0.6, 0.4),
+        "blackwell_prefill": (1.0, 0.3),
+        "step_s": (1e-3, 0.7),
+        "layer_s": (5e-5, 0.5),
+        "blackwell_layer": (1.0, 0.3),
+        "ampere_layer": (1.2, 0.3),
+        "moe_layer_s": (5e-5, 0.7),
+        "fp8_layer_s": (5e-5, 0.7),
+        "hybrid_step_s": (2e-3, 1.0),
+        "hybrid_sequence_s": (2e-5, 1.0),
+        "sequence_s": (3e-5, 0.7),
+        "blackwell_sequence": (1.0, 0.5),
+        "old_host": (2.0, 0.5),
+        "old_sequence": (1.0, 0.5),
+        "eager_layer_s": (5e-4, 0.05),
+        "slow_host_s": (35e-3, 0.2),
+        "link_s": (1e-5, 0.7),
+        "link_count_s": (2e-6, 0.7),
+        "link_rate": (1e11, 0.7),
+        "replica_wait": (1.0, 0.3),
+        "base": (0.35, 0.3),
+        "reading": (0.35, 0.4),
+        "computing": (0.55, 0.3),
+        "prefilling": (0.9, 0.2),
+        "linking": (0.15, 0.5),
+        "blackwell_base": (1.0, 0.2),
+        "blackwell_reading": (1.0, 0.3),
+        "ampere_power": (0.9, 0.2),
+        "moe_reading": (0.8, 0.3),
+        "fp8_reading": (1.0, 0.3),
+        **{
+            f"prompt {task}": (tokens, 0.6)
+            for task, tokens in zip(TASKS, (100, 250, 1500, 3000, 1500, 200, 200, 1000), strict=True)
+        },
+    }.items()
+}
+NAMES = tuple(PRIORS)
+MIDDLE = np.array([middle for middle, _ in PRIORS.values()])
+SPREAD = np.array([spread for _, spread in PRIORS.values()])
+NOISE = 0.12  # size of a residual that counts as ordinary, in logarithms; larger ones count linearly
+
+
+class Choice(NamedTuple):
+    """What is chosen inside each fold.
+
+    Attributes:
+        prior: strength of the priors against the data.
+        gap: weight of the median gap between tokens against the mean time.
+    """
+
+    prior: float
+    gap: float
+
+
+class Physics(NamedTuple):
+    """What the physics says of runs: logarithms."""
+
+    log_token_s: Floats
+    log_gap_s: Floats
+    log_power: Floats
+
+    @property
+    def log_energy(self) -> Floats:
+        """Energy of a sequence's step; less the logarithm of the batch, of a token."""
+        return self.log_token_s + self.log_power
+
+
+def coefficients_of(theta: Floats) -> Coefficients:
+    """The part of the parameters that isn't a task's prompt."""
+    value = dict(zip(NAMES, np.exp(theta), strict=True))
+    return Coefficients(**{name: float(value[name]) for name in Coefficients._fields})
+
+
+def prompts_of(theta: Floats) -> dict[str, float]:
+    """The prompt length that each task's figures imply [tokens]."""
+    value = dict(zip(NAMES, np.exp(theta), strict=True))
+    return {task: float(value[f"prompt {task}"]) for task in TASKS}
+
+
+def physics_of(theta: Floats, columns: Columns) -> Physics:
+    """Predict runs."""
+    coefficients = Coefficients(*np.exp(theta[: len(Coefficients._fields)]))
+    prompts = np.exp(columns.tasks @ theta[len(Coefficients._fields) :])
+    terms = terms_of(columns.inputs, coefficients)
+    step = step_of(terms, columns.batch, prompts + columns.context_out)
+    prefill_s, prefill_w = prefill_of(terms, prompts)
+    each = columns.batch * prefill_s / columns.tokens_out  # a sequence waits for the prompts of the others
+    token_s = step.time_s + each
+    power = (step.power_w * step.time_s + prefill_w * each) / token_s
+    return Physics(np.log(token_s), np.log(step.time_s), np.log(power))
+
+
+def fit(columns: Columns, choice: Choice, start: Floats | None = None) -> Floats:
+    """Parameters (logarithms) at the least robust cost.
+
+    Levenberg-Marquardt on the pseudo-Huber loss with Gaussian priors, Jacobian by differences.
+    """
+    known = np.isfinite(columns.log_gap_s)
+    root = np.sqrt(columns.weight)
+    gap_weight = np.where(known, root * np.sqrt(choice.gap), 0.0)
+    weights = np.concatenate([root, root, gap_weight]) / NOISE
+    measured = np.concatenate(
+        [
+            columns.log_token_s + columns.log_power,
+            columns.log_token_s,
+            np.where(known, columns.log_gap_s, 0.0),
+        ]
+    )
+    precision = choice.prior / SPREAD**2
+
+    def residuals(theta: Floats) -> Floats:
+        found = physics_of(theta, columns)
+        return (np.concatenate([found.log_energy, found.log_token_s, found.log_gap_s]) - measured) * weights
+
+    def cost(theta: Floats, z: Floats) -> float:
+        return float(np.sum(2 * (np.sqrt(1 + z * z) - 1)) + np.sum((theta - MIDDLE) ** 2 * precision))
+
+    theta = (MIDDLE if start is None else start).copy()
+    z = residuals(theta)
+    current, damping = cost(theta, z), 1e-2
+    for _ in range(60):
+        jacobian = np.empty((len(z), len(theta)))
+        for index in range(len(theta)):
+            moved = theta.copy()
+            moved[index] += 1e-5
+            jacobian[:, index] = (residuals(moved) - z) / 1e-5
+        robust = 1 / np.sqrt(1 + z * z)
+        hessian = jacobian.T @ (jacobian * robust[:, None]) + np.diag(precision)
+        gradient = jacobian.T @ (robust * z) + (theta - MIDDLE) * precision
+        for _ in range(10):
+            trial = theta - np.linalg.solve(hessian + damping * np.diag(np.diag(hessian)), gradient)
+            trial_z = residuals(trial)
+            trial_cost = cost(trial, trial_z)
+            if trial_cost < current:
+                break
+            damping *= 4
+        else:
+            return theta
+        done = current - trial_cost < 1e-4 * current
+        theta, z, current, damping = trial, trial_z, trial_cost, max(damping / 5, 1e-7)
+        if done:
+            return theta
+    return theta

@@ -1,0 +1,349 @@
+"""From a setup, a batch and lengths to time, power and energy, and how far off they may be."""
+
+from __future__ import annotations
+
+from functools import cache
+from math import isfinite, log
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from negajoule.catalog import lookup
+from negajoule.errors import ConfigError
+from negajoule.physics.accelerators import number_format
+from negajoule.physics.serving.prediction import Phase, Prediction
+from negajoule.physics.serving.setup import ENGINES
+from negajoule.physics.serving.setup_inputs import inputs_of
+from negajoule.physics.serving.step_physics import Coefficients, Terms, prefill_of, step_of, terms_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from negajoule.physics.serving.calibration import SetupCalibration
+    from negajoule.physics.serving.setup import ServingSetup
+    from negajoule.physics.serving.step_table import StepTable
+
+__all__ = ["MODEL_FILE", "Predictor", "ServingModel", "load_predictor"]
+
+SCHEMA = "negajoule.serving_model/1"
+MODEL_FILE = Path(__file__).parent / "serving_model.json"
+
+_OUTSIDE = 2.0  # the factor beyond a measured range at which an answer is refused
+
+
+class ServingModel(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``fitting/serving_energy.py`` found.
+
+    Attributes:
+        schema: version of this form.
+        script: what wrote it.
+        data: files it was fitted to, with their SHA-256.
+        rows: digests of the fitted rows: what tells a seen row from an unseen one.
+        coefficients: of the physics.
+        prompts: prompt length of each task, inferred from its time and energy [tokens].
+        half_widths: of the 90 % intervals of energy, time and power, as logarithms, by group.
+        ranges: lowest and highest measured value of each input.
+        accelerators: names of the accelerators that were measured.
+        slope: what a half-width grows by for each e-fold outside a range.
+    """
+
+    schema: str
+    script: str
+    data: list[dict[str, str]]
+    rows: list[str]
+    coefficients: dict[str, float]
+    prompts: dict[str, float]
+    half_widths: dict[str, tuple[float, float, float]]
+    ranges: dict[str, tuple[float, float]]
+    accelerators: list[str]
+    slope: float
+
+
+class PromptCosts(NamedTuple):
+    """Computing a prompt.
+
+    Attributes:
+        token_s: a prompt token [s].
+        context_s: attention, for each squared token [s].
+        step_s: host and links of the step that computes it [s].
+        power_w: of all accelerators while computing [W].
+        step_w: of all accelerators while waiting for the host [W].
+    """
+
+    token_s: float
+    context_s: float
+    step_s: float
+    power_w: float
+    step_w: float
+
+
+class _Plan(NamedTuple):
+    """A setup with everything worked out that neither batch nor lengths change."""
+
+    terms: Terms
+    idle_w: float
+    group: str
+    widths: tuple[float, float, float]
+    notes: tuple[str, ...]
+    time_factor: float
+    active_factor: float
+    plain_idle_w: float
+
+
+@cache
+def load_predictor() -> Predictor:
+    """The shipped predictor; read once."""
+    return Predictor(msgspec.json.decode(MODEL_FILE.read_bytes(), type=ServingModel))
+
+
+class Predictor:
+    """Time, power and energy of serving, by phase.
+
+    Args:
+        model: the fitted numbers.
+        calibrations: measured setups.
+    """
+
+    def __init__(
+        self, model: ServingModel, calibrations: Mapping[ServingSetup, SetupCalibration] | None = None
+    ) -> None:
+        self.model = model
+        self._coefficients = Coefficients(**model.coefficients)
+        self._calibrations = dict(calibrations or {})
+        self._plans: dict[ServingSetup, _Plan] = {}
+
+    def calibrated(self, setup: ServingSetup, calibration: SetupCalibration) -> Predictor:
+        """The same predictor, corrected for one measured setup; other setups stay as they are."""
+        return Predictor(self.model, {**self._calibrations, _key(setup): calibration})
+
+    def uncalibrated(self) -> Predictor:
+        """The same predictor without any calibration."""
+        return Predictor(self.model) if self._calibrations else self
+
+    def idle_power(self, setup: ServingSetup) -> float:
+        """Power of all accelerators of a setup, weights resident and nothing to do [W]."""
+        return self._plan(setup).idle_w
+
+    def predict(
+        self,
+        setup: ServingSetup,
+        *,
+        batch: float,
+        tokens_in: float,
+        tokens_out: float,
+        cached: float = 0.0,
+        context: float | None = None,
+        extrapolate: bool = False,
+    ) -> Prediction:
+        """Costs of one of a batch of like requests, at a steady batch.
+
+        Args:
+            setup: the model on its accelerators.
+            batch: sequences that decode together, at least 1.
+            tokens_in: length of the prompt, cached part included [tokens].
+            tokens_out: length of the answer, at least 1 [tokens].
+            cached: part of the prompt whose keys and values are kept from before [tokens].
+            context: mean tokens in front of a token being made; default tokens_in + tokens_out / 2. Lengths
+                that spread make it longer: tokens_in + E[L^2] / (2 E[L]).
+            extrapolate: answer beyond a factor of two outside what was measured too, with a wide interval.
+
+        Raises:
+            ConfigError: (C101) if a number can't be, (C112) if the weights don't fit the memory, (C113) if
+                a number is above what was measured by more than a factor of two.
+        """
+        if not (1.0 <= batch < 1e7 and 0.0 <= cached <= tokens_in < 1e8 and 1.0 <= tokens_out < 1e8):
+            raise _impossible(batch, tokens_in, tokens_out, cached)
+        plan = self._plan(setup)
+        middle = tokens_in + 0.5 * tokens_out if context is None else context
+        wide, notes = self._outside(setup, batch, tokens_in, middle, extrapolate)
+        step = step_of(plan.terms, batch, middle)
+        prefill_s, prefill_w = prefill_of(plan.terms, tokens_in, cached)
+        slower, active, idle_w = plan.time_factor, plan.active_factor, plan.idle_w
+        step_s, prefill_s = step.time_s * slower, prefill_s * slower
+        step_w = idle_w + (step.power_w - plan.plain_idle_w) * active
+        prefill_w = idle_w + (prefill_w - plan.plain_idle_w) * active
+        steps = tokens_out / batch
+        decode_s = step_s * steps
+        host_s = step.host_s * slower * steps
+        above = (step_w - idle_w) * decode_s
+        host_j = min(above, self._waiting_w(plan, active) * host_s)
+        prefill_j, idle_j = (prefill_w - idle_w) * prefill_s, idle_w * (prefill_s + decode_s)
+        request_j = prefill_j + above + idle_j
+        token_s = step_s + batch * prefill_s / tokens_out
+        energy_width, time_width, power_width = plan.widths
+        return Prediction(
+            step_s=step_s,
+            token_s=token_s,
+            prefill_s=prefill_s,
+            request_s=prefill_s + token_s * tokens_out,
+            power_w=request_j / (prefill_s + decode_s),
+            energy_per_step_j=step_w * step_s,
+            energy_per_token_j=request_j / tokens_out,
+            energy_per_request_j=request_j,
+            prefill=Phase(prefill_j, prefill_s),
+            decode=Phase(above - host_j, decode_s - host_s),
+            host=Phase(host_j, host_s),
+            idle=Phase(idle_j, 0.0),
+            reading_share=step.memory_share,
+            batch=batch,
+            tokens_in=tokens_in,
+            tokens_out=tokens_out,
+            energy_half_width=energy_width + wide,
+            time_half_width=time_width + wide,
+            power_half_width=power_width + 0.5 * wide,
+            group=plan.group,
+            notes=plan.notes + notes if notes else plan.notes,
+        )
+
+    def step_table(
+        self,
+        setup: ServingSetup,
+        max_batch: int | None = None,
+        *,
+        context: float = 2048.0,
+        sleep_w: float | None = None,
+        extrapolate: bool = False,
+    ) -> StepTable:
+        """Costs of a setup's steps in the form that sums in closed form.
+
+        Time and energy of a step are nearly affine in the context; the table is the chord from no context to
+        this one.
+
+        Args:
+            setup: the model on its accelerators.
+            max_batch: most sequences in a step; default ``batch_limit``, or what was measured.
+            context: mean context of a sequence at which the table is exact [tokens].
+            sleep_w: power while asleep; default the idle power, since sleep wasn't measured [W].
+            extrapolate: as of ``predict``.
+
+        Raises:
+            ConfigError: as of ``predict``; (C112) if the weights don't fit.
+        """
+        from negajoule.physics.serving.step_table_of import step_table_of
+
+        return step_table_of(self, setup, max_batch, context, sleep_w, extrapolate)
+
+    def prompt_costs(self, setup: ServingSetup) -> PromptCosts:
+        """What computing a prompt costs, apart from its length."""
+        plan = self._plan(setup)
+        terms, slower = plan.terms, plan.time_factor
+        _, prefill_w = prefill_of(terms, 1.0)
+        step_w = plan.idle_w + self._waiting_w(plan, plan.active_factor)
+        return PromptCosts(
+            terms.prefill_s * slower,
+            terms.prefill_attention_s * slower,
+            (terms.host_s + terms.link_s) * slower,
+            plan.idle_w + (prefill_w - plan.plain_idle_w) * plan.active_factor,
+            step_w,
+        )
+
+    def _waiting_w(self, plan: _Plan, active: float) -> float:
+        """Power above idle while the accelerators wait for the host [W]."""
+        return float(max(0.0, (plan.terms.base * plan.terms.power_w - plan.plain_idle_w) * active))
+
+    def _outside(
+        self, setup: ServingSetup, batch: float, tokens_in: float, context: float, extrapolate: bool
+    ) -> tuple[float, tuple[str, ...]]:
+        """What to widen the interval by, and why."""
+        ranges = self.model.ranges
+        wide = 0.0
+        notes: tuple[str, ...] = ()
+        for name, value in (("batch", batch), ("tokens_in", tokens_in), ("context", context)):
+            low, high = ranges[name]
+            if value > high:
+                far = value / high
+                if far > _OUTSIDE and not extrapolate:
+                    raise ConfigError(
+                        f"{name} {value:g} is more than twice the largest that was measured, {high:g}",
+                        code="C113",
+                        tried=f"{setup.shape.name} on {setup.count} x {setup.accelerator}",
+                        fix=f"stay below {_OUTSIDE * high:g}, or ask to extrapolate",
+                    )
+            elif value < low and name == "batch":
+                far = low / value
+            else:
+                continue
+            wide += self.model.slope * log(far)
+            notes += (f"{name} {value:g} is outside what was measured, {low:g} to {high:g}",)
+        return wide, notes
+
+    def _plan(self, setup: ServingSetup) -> _Plan:
+        plan = self._plans.get(setup)
+        if plan is None:
+            plan = self._plans[setup] = self._make_plan(setup)
+        return plan
+
+    def _make_plan(self, setup: ServingSetup) -> _Plan:
+        setup.free_bytes()
+        inputs = inputs_of(setup)
+        terms = terms_of(inputs, self._coefficients)
+        plain_idle = float(inputs.count * inputs.power * lookup("serving.idle-power-share").si_interval()[0])
+        widths, notes = self._known(setup)
+        calibration = self._calibrations.get(_key(setup))
+        if calibration is not None and calibration.points:
+            widths = tuple(
+                min(a, b) for a, b in zip(widths, self.model.half_widths["calibrated"], strict=True)
+            )  # type: ignore[assignment]
+            notes = (*notes, f"calibrated with {calibration.points} measured points")
+        return _Plan(
+            terms,
+            calibration.idle_w if calibration else plain_idle,
+            group_of(setup),
+            widths,
+            notes,
+            calibration.time_factor if calibration else 1.0,
+            calibration.active_factor if calibration else 1.0,
+            plain_idle,
+        )
+
+    def _known(self, setup: ServingSetup) -> tuple[tuple[float, float, float], tuple[str, ...]]:
+        """Half-widths of a setup's group, and what is unlike anything that was measured."""
+        table, notes = self.model.half_widths, []
+        widths = list(table[group_of(setup)])
+
+        def widen(name: str, note: str) -> None:
+            notes.append(note)
+            for index, further in enumerate(table[name]):
+                widths[index] = (widths[index] ** 2 + further**2) ** 0.5
+
+        hardware = setup.hardware
+        if hardware.name not in self.model.accelerators:
+            widen("accelerator", f"no run on {hardware.name} was measured; its data sheet stands in")
+        if not setup.shape.counted and setup.shape.name == "":
+            widen("unlisted", "the model's layers aren't known, only its size")
+        if setup.engine not in ENGINES:
+            widen("engine", f"no run of {setup.engine} was measured; {ENGINES[0]} stands in")
+        if not setup.cuda_graphs:
+            widen("engine", "steps without CUDA graphs weren't measured")
+        low, high = self.model.ranges["active"]
+        active = setup.shape.active_parameters
+        if not low / _OUTSIDE <= active <= high * _OUTSIDE:
+            notes.append(
+                f"{active / 1e9:.3g} billion active parameters are far from what was measured, "
+                f"{low / 1e9:.3g} to {high / 1e9:.3g}"
+            )
+            far = log(max(low / active, active / high))
+            widths = [width + self.model.slope * far for width in widths]
+        return (widths[0], widths[1], widths[2]), tuple(notes)
+
+
+def group_of(setup: ServingSetup) -> str:
+    """Whose residuals say how far off a prediction may be."""
+    form = number_format(setup.format)
+    kind = "fp8" if form == "fp8" else "moe" if setup.shape.is_moe else "dense"
+    return f"{kind} {setup.hardware.generation}"
+
+
+def _key(setup: ServingSetup) -> ServingSetup:
+    """The setup as calibrations know it: the batch limit doesn't count."""
+    return msgspec.structs.replace(setup, batch_limit=None)
+
+
+def _impossible(batch: float, tokens_in: float, tokens_out: float, cached: float) -> ConfigError:
+    if not (isfinite(batch) and 1.0 <= batch < 1e7):
+        return ConfigError(f"a batch of {batch!r} can't be predicted", fix="a number of sequences from 1 up")
+    return ConfigError(
+        f"{tokens_in!r} tokens in ({cached!r} of them cached) and {tokens_out!r} out can't be",
+        fix="tokens in >= cached >= 0, tokens out >= 1",
+    )

@@ -1,0 +1,61 @@
+"""From a setup to the numbers that the physics needs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from negajoule.physics.accelerators import format_bytes, number_format
+from negajoule.physics.serving.step_physics import Inputs
+
+if TYPE_CHECKING:
+    from negajoule.physics.serving.setup import ServingSetup
+
+__all__ = ["inputs_of"]
+
+_OLD_ENGINES = ("vllm-0.5",)
+
+
+def inputs_of(setup: ServingSetup) -> Inputs:
+    """What the physics needs to know of a setup.
+
+    Raises:
+        CatalogError: (F101) if the accelerator is unknown.
+        ConfigError: (C101) if a number format is unknown.
+    """
+    shape, hardware = setup.shape, setup.hardware
+    form = number_format(setup.format)
+    weight, kept = format_bytes(form), format_bytes(setup.kv_format)
+    split = setup.attention_split
+    # Experts are split over all accelerators; attention over those of one copy.
+    dense = shape.step_parameters - shape.routed_parameters
+    routed = shape.routed_parameters * shape.expert_share
+    sixteen = format_bytes("bfloat16")
+    return Inputs(
+        dense_bytes=dense * (sixteen if form == "mxfp4" else weight) / split,
+        expert_bytes=shape.routed_parameters * weight / setup.count,
+        expert_share=shape.expert_share,
+        kv_bytes=shape.kv_elements * kept / min(split, shape.kv_parts) / setup.data_parallel,
+        attention_layers=float(shape.attention_layers),
+        window_layers=float(shape.window_layers),
+        window=float(shape.window),
+        state_bytes=shape.state_elements * sixteen / setup.count,
+        token_flop=2.0 * (dense / setup.count + routed / setup.count),
+        attention_flop=4.0 * shape.attention_width / setup.count,
+        layers=float(shape.layers),
+        hidden_bytes=shape.hidden * sixteen,
+        linked=float(setup.count > 1),
+        count=float(setup.count),
+        replicas=float(setup.data_parallel),
+        is_moe=float(shape.is_moe),
+        is_hybrid=float(shape.is_hybrid),
+        is_fp8=float(form == "fp8"),
+        is_fp4=float(form == "mxfp4"),
+        is_blackwell=float(hardware.generation == "blackwell"),
+        is_ampere=float(hardware.generation == "ampere"),
+        is_old=float(setup.engine in _OLD_ENGINES),
+        is_eager=float(not setup.cuda_graphs),
+        is_slow_host=float(setup.slow_host),
+        bandwidth=hardware.bandwidth,
+        compute=hardware.compute_16bit,
+        power=hardware.power,
+    )
