@@ -11,7 +11,7 @@ from fitting.hosted_runs import V2_TASKS, read_rows
 
 from negajoule.errors import CatalogError
 from negajoule.physics.model_size import find_model
-from negajoule.physics.serving.model_shape import ModelShape, shape_of, shape_of_size
+from negajoule.physics.serving.known_shapes import shape_of, shape_of_size
 from negajoule.physics.serving.setup import ServingSetup
 from negajoule.physics.serving.setup_inputs import inputs_of
 from negajoule.physics.serving.step_physics import Inputs
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from negajoule.physics.serving.model_shape import ModelShape
 
     Floats = NDArray[np.float64]
 

@@ -27,7 +27,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     """Costs of one of a batch of like requests, at a steady batch. Bare numbers are best estimates.
 
     The four phases sum to the request: ``idle`` is what the accelerators would have drawn with the weights
-    resident and nothing to do, over the whole time; the others came on top of it. The boundary is the accelerators.
+    resident and nothing to do, all the while; the others came on top of it. The boundary is the accelerators.
 
     Attributes:
         step_s: a decode step, no prompt in it [s].
