@@ -25,7 +25,8 @@ _EXAMPLES: dict[str, object] = {
     "tls_certificate": "/etc/negajoule/tls/fullchain.pem",
     "tls_key": "/etc/negajoule/tls/privkey.pem",
     "accounts": "postgresql://negajoule@db.example/negajoule",
-    "budget_cheaper_model": "llama-3.1-8b",
+    "budget_cheaper_model": "llama-3.1-8b, smollm2",
+    "price_per_kwh": "0.25 EUR",
 }
 """Values that show what settings without a default look like."""
 

@@ -90,7 +90,13 @@ SETTINGS: dict[str, Setting] = {
             "limit of an answer, in tokens, where a budget counts the call and the client sets none",
         ),
         Setting(
-            "budget_cheaper_model", str, None, "model asked instead where a budget lacks room for another"
+            "budget_cheaper_model",
+            str,
+            None,
+            "model asked instead where a budget lacks room for another; or several, with commas between",
+        ),
+        Setting(
+            "price_per_kwh", str, None, "what a kWh costs the embedded engine, for budgets in money: 0.25 EUR"
         ),
         Setting(
             "cache",

@@ -210,7 +210,7 @@ def test_an_answer_is_made_shorter_before_a_call_is_refused(store, upstream):
 
 def test_the_cheaper_model_comes_before_the_shorter_answer(store, upstream):
     limit(store, 2_000)
-    degrading = Degrading(cheaper_model="big")
+    degrading = Degrading(cheaper_models=("big",))
     with serving(upstream.app()) as url, budgeted(store, url, degrading=degrading) as running:
         answer = chat(running.url, model="dear", max_tokens=100)
     assert answer.status == 200

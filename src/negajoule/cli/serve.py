@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from negajoule.engine import Engine
     from negajoule.gateway import Accounts, BudgetedBackend, Door, Gateway
     from negajoule.gateway.backend import Backend
+    from negajoule.gateway.prices import Tariff
     from negajoule.meter import RequestSplitter
 
 __all__ = ["serve"]
@@ -118,6 +119,7 @@ def _serve(
         uvicorn_options,
     )
     from negajoule.gateway.logs import LOGGER, announce, configure
+    from negajoule.gateway.prices import EnergyTariff, TokenTariff
     from negajoule.gateway.traces import find_tracer
     from negajoule.instrument import find_here
     from negajoule.ledger import Ledger, LedgerWriter
@@ -134,20 +136,26 @@ def _serve(
         splitter = RequestSplitter(Meter.for_process())
         backend: Backend
         estimate = None
+        tariff: Tariff | None = None
         if upstreams:
             backend = fleet = upstreams.fleet(here, splitter, accounts)
             estimate = fleet.dearest
+            tariff = TokenTariff(fleet)
             behind = str(upstreams)
         else:
             assert engine is not None, "without an upstream there is an engine"
             backend = EngineBackend(engine, splitter, accounts)
             behind = f"{engine.name}: {', '.join(card.id for card in engine.models)}"
+            if settings["price_per_kwh"] is not None:
+                pue = here.factors.pue.quantity.high
+                tariff = EnergyTariff(settings["price_per_kwh"], pue_high=pue)
         budgeted = BudgetedBackend(
             backend,
             accounts,
             Teller(store, workers_folder()),
             Rates(estimate),
-            Degrading(settings["budget_output_tokens"], settings["budget_cheaper_model"]),
+            Degrading(settings["budget_output_tokens"], _cheaper(settings)),
+            tariff,
         )
         app = create_app(
             backend=_cached(budgeted, settings, splitter, accounts),
@@ -195,8 +203,13 @@ def _cached(
         settings["cache_bytes"],
         settings["cache_ttl_s"],
     )
-    cheaper = settings["budget_cheaper_model"]
-    return CachedBackend(backend, AnswerCache(plan), splitter, accounts, () if cheaper is None else [cheaper])
+    return CachedBackend(backend, AnswerCache(plan), splitter, accounts, _cheaper(settings))
+
+
+def _cheaper(settings: Settings) -> tuple[str, ...]:
+    """The models that are asked instead of dearer ones."""
+    names = (settings["budget_cheaper_model"] or "").split(",")
+    return tuple(name.strip() for name in names if name.strip())
 
 
 def _server(front: _Front, app: Gateway, options: dict[str, Any]) -> uvicorn.Server:

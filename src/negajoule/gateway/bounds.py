@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["INDICATORS", "Ask", "Rates", "figures", "only_text"]
 
 INDICATORS = ("J", "gCO2e", "L")
-"""What can be bounded. There are no prices here, so a budget in money refuses what it can't know."""
+"""What can be bounded of a footprint; money is bounded in ``prices``."""
 
 MARGIN = 2.0
 """How much more than any call seen the next one may take for a token [1]; a choice, not a measurement."""

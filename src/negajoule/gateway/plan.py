@@ -9,6 +9,8 @@ models = {big = "claude-opus-4"}  # or a list of names; all that it has by defau
 fallback = ["other"]              # upstreams to ask instead before the first byte, in order
 context_tokens = 200000           # the models' context window
 capabilities = ["tools", "vision", "json"]
+currency = "EUR"                  # of the prices, for budgets in money
+prices = {big = {input = 5.0, output = 25.0, cached = 0.5}} # per million tokens, by public name or "*"
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import msgspec
 
 from negajoule.errors import ConfigError
 from negajoule.gateway.adapters import PROVIDERS, Provider
+from negajoule.gateway.prices import Price
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -39,7 +42,11 @@ _KEYS = (
     "fallback",
     "context_tokens",
     "capabilities",
+    "currency",
+    "prices",
 )
+_PRICES = ("input", "output", "cached")
+_CURRENCY = re.compile(r"[A-Z]{3}")
 _VERSION = re.compile(r"v\d+\w*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -56,6 +63,7 @@ class UpstreamPlan(msgspec.Struct, frozen=True):
         fallback: names of the servers to ask instead, in order.
         context_tokens: size of its models' context window; ``None`` if unknown.
         capabilities: what its models can do; ``None`` if unknown.
+        prices: what is paid for its models, by public name; ``*`` stands for all others.
     """
 
     name: str
@@ -66,6 +74,7 @@ class UpstreamPlan(msgspec.Struct, frozen=True):
     fallback: tuple[str, ...] = ()
     context_tokens: int | None = None
     capabilities: frozenset[str] | None = None
+    prices: dict[str, Price] = {}
 
     @property
     def limitless(self) -> bool:
@@ -75,6 +84,11 @@ class UpstreamPlan(msgspec.Struct, frozen=True):
     def model_for(self, model: str) -> str | None:
         """The upstream's name of a public model; ``None`` if it doesn't serve it."""
         return self.models.get(model) if self.models else model
+
+    def price_of(self, model: str) -> Price | None:
+        """What is paid for a public model; ``None`` if that isn't stated."""
+        prices = self.prices
+        return (prices.get(model) or prices.get("*")) if prices else None
 
 
 def plan_for(url: str) -> UpstreamPlan:
@@ -111,6 +125,12 @@ def read_plan(tables: object, origin: str) -> tuple[UpstreamPlan, ...]:
             theirs = plans[names.index(other)]
             if plan.models and all(theirs.model_for(model) is None for model in plan.models):
                 raise _wrong(f"{at}.fallback", f"{other!r} serves none of the models of {plan.name!r}")
+            currencies = {price.currency for one in (plan, theirs) for price in one.prices.values()}
+            if len(currencies) > 1:
+                mixed = " and ".join(sorted(currencies))
+                raise _wrong(
+                    f"{at}.fallback", f"{other!r} is paid in another currency: {mixed} can't be mixed"
+                )
     return plans
 
 
@@ -141,6 +161,7 @@ def _read(table: Mapping[str, Any], at: str) -> UpstreamPlan:
         fallback=_texts(table.get("fallback", []), f"{at}.fallback"),
         context_tokens=_tokens(table.get("context_tokens"), f"{at}.context_tokens"),
         capabilities=_capabilities(table.get("capabilities"), f"{at}.capabilities"),
+        prices=_prices(table.get("prices"), _text(table, "currency", at), at),
     )
 
 
@@ -180,6 +201,30 @@ def _capabilities(value: object, at: str) -> frozenset[str] | None:
         if name not in CAPABILITIES:
             raise _wrong(at, f"may hold {', '.join(CAPABILITIES)}, not {name!r}")
     return frozenset(given)
+
+
+def _prices(value: object, currency: str, at: str) -> dict[str, Price]:
+    if value is None:
+        if currency:
+            raise _wrong(f"{at}.currency", "is given without prices")
+        return {}
+    if not _CURRENCY.fullmatch(currency):
+        raise _wrong(f"{at}.currency", f"must be the prices' ISO 4217 code such as EUR, not {currency!r}")
+    if not isinstance(value, dict) or not value:
+        raise _wrong(f"{at}.prices", 'must be a table from public names, or "*", to prices')
+    return {model: _price(table, currency, f"{at}.prices.{model}") for model, table in value.items()}
+
+
+def _price(table: object, currency: str, at: str) -> Price:
+    if not isinstance(table, dict) or not {"input", "output"} <= set(table) <= set(_PRICES):
+        raise _wrong(at, "must hold input and output, and may hold cached, each per million tokens")
+    for key, value in table.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e9:
+            raise _wrong(f"{at}.{key}", f"must be an amount of at least 0, not {value!r}")
+    cached = table.get("cached")
+    return Price(
+        currency, float(table["input"]), float(table["output"]), None if cached is None else float(cached)
+    )
 
 
 def _tokens(value: object, at: str) -> int | None:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from negajoule.errors import LedgerError, NegajouleError, RequestError
+from negajoule.errors import EngineError, LedgerError, NegajouleError, RequestError
 from negajoule.gateway.bounds import INDICATORS, Ask, Rates, figures
 from negajoule.gateway.caller import CALLER
 from negajoule.gateway.logs import LOGGER
+from negajoule.gateway.prices import unpriced
 from negajoule.ledger import new_id
 from negajoule.ledger.accounts import Refusal
 from negajoule.ledger.accounts.amounts import scale_of
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from negajoule.gateway.accounts import Accounts, Tokens
     from negajoule.gateway.backend import Backend, Exchange
     from negajoule.gateway.caller import Caller
+    from negajoule.gateway.prices import Tariff
     from negajoule.gateway.wire import Call
     from negajoule.ledger import Status
     from negajoule.ledger.accounts import Account, Reservation, Teller
@@ -41,6 +43,8 @@ _NEVER_RAN = frozenset({400, 401, 403, 404, 405, 413, 415, 422, 429})
 """What an upstream answers to a request that it didn't take on."""
 
 _ATTEMPTS = 3
+_MORE_EVENTS = 1.125  # events for each token of the limit
+_EMPTY_EVENTS = 32
 _LARGEST_UNITS = 2.0**52
 
 
@@ -49,11 +53,11 @@ class Degrading(NamedTuple):
 
     Attributes:
         output_tokens: limit of the answer of a call that sets none [tokens].
-        cheaper_model: asked instead where the one asked for doesn't fit; ``None`` for none.
+        cheaper_models: asked instead, in this order, where the one asked for doesn't fit.
     """
 
     output_tokens: int = 1024
-    cheaper_model: str | None = None
+    cheaper_models: tuple[str, ...] = ()
 
 
 class BudgetedBackend:
@@ -65,15 +69,23 @@ class BudgetedBackend:
         teller: this worker's counter; closed with this backend.
         rates: bounds calls.
         degrading: what is done before a call is refused.
+        tariff: what calls cost in money; ``None`` if nobody said.
     """
 
     def __init__(
-        self, inner: Backend, accounts: Accounts, teller: Teller, rates: Rates, degrading: Degrading
+        self,
+        inner: Backend,
+        accounts: Accounts,
+        teller: Teller,
+        rates: Rates,
+        degrading: Degrading,
+        tariff: Tariff | None = None,
     ) -> None:
         self.teller = teller
         self._inner = inner
         self._rates = rates
         self._degrading = degrading
+        self._tariff = tariff
         self._holds: dict[str, BudgetedExchange] = {}
         self._probes: dict[str, asyncio.Event] = {}
         self._stopping = threading.Event()
@@ -154,6 +166,8 @@ class BudgetedBackend:
     def settle(self, exchange: BudgetedExchange, actual: dict[str, float | None] | None) -> None:
         """Charge a call, once; what isn't known of it at its bound."""
         if self._forget(exchange):
+            if self._tariff is not None and actual is not None:
+                actual = {**actual, **self._tariff.actual(exchange.inner)}
             receipt = self.teller.settle(exchange.hold.reservation, actual)
             self.overruns += receipt.overrun
 
@@ -192,36 +206,57 @@ class BudgetedBackend:
             return await self._hold_all(_limited(call, ask, self._limit(ask)), budgets)
         longest = self._limit(ask)
         found = await self._reserve(call.model, ask, longest, budgets)
-        lesser = call
+        model = call.model
         if isinstance(found, Refusal) and found.reason != "unknown":
-            cheaper = self._degrading.cheaper_model
-            if cheaper is not None and cheaper != call.model and caller.may_ask(cheaper):
-                theirs = self._budgets(caller, cheaper)
-                if self._rates.known(cheaper):
-                    retried = await self._reserve(cheaper, ask, longest, theirs)
-                    if not isinstance(retried, Refusal):
-                        found, lesser = retried, _asking(call, cheaper)
-            for _ in range(_ATTEMPTS):
-                if not isinstance(found, Refusal):
-                    break
-                fits = await self._fitting(call.model, ask, longest, budgets)
-                if fits < _FEWEST_TOKENS:
-                    break
-                longest = fits
-                found = await self._reserve(call.model, ask, longest, budgets)
+            found, model, longest = await self._hold_less(found, call, ask, caller, budgets)
         if isinstance(found, Refusal):
+            if self._tariff is not None and found.reason == "unknown" and _counts_money(found.account):
+                raise unpriced(found.account, model, self._tariff.currencies(model))
             raise found.to_error(_field(call))
-        notes = [] if lesser is call else [f"model={lesser.model}"]
+        notes = [] if model == call.model else [f"model={model}"]
         if longest < self._limit(ask):
             notes.append(f"max_tokens={longest}")
         self.degraded += bool(notes)
-        return Hold(_limited(lesser, ask, longest), found, tuple(notes), _told(ask, longest))
+        lesser = call if model == call.model else _asking(call, model)
+        told = _told(ask, longest)
+        return Hold(_limited(lesser, ask, longest), found, tuple(notes), told, longest * ask.answers)
+
+    async def _hold_less(
+        self, refusal: Refusal, call: Call, ask: Ask, caller: Caller, budgets: Sequence[Account]
+    ) -> tuple[Reservation | Refusal, str, int]:
+        """What can be set aside for less than was asked: a cheaper model, then a shorter answer.
+
+        Returns:
+            What was set aside or the first refusal, the model, and the limit of its answer.
+        """
+        longest = self._limit(ask)
+        cheaper: list[tuple[str, Sequence[Account]]] = [
+            (model, self._budgets(caller, model))
+            for model in self._degrading.cheaper_models
+            if model != call.model and caller.may_ask(model) and self._rates.known(model)
+        ]
+        for model, theirs in cheaper:
+            found = await self._reserve(model, ask, longest, theirs)
+            if not isinstance(found, Refusal):
+                return found, model, longest
+        if longest > _FEWEST_TOKENS:
+            for model, theirs in ((call.model, budgets), *cheaper):
+                shorter = longest
+                for _ in range(_ATTEMPTS):
+                    shorter = await self._fitting(model, ask, shorter, theirs)
+                    if shorter < _FEWEST_TOKENS:
+                        break
+                    found = await self._reserve(model, ask, shorter, theirs)
+                    if not isinstance(found, Refusal):
+                        return found, model, shorter
+        return refusal, call.model, longest
 
     async def _hold_all(self, call: Call, budgets: Sequence[Account]) -> Hold:
         """Set all there is aside for the first call of a model, which shows what a token takes."""
         headroom = await asyncio.to_thread(self.teller.quote, budgets)
         bounds: dict[str, float | None] = {}
-        for name in INDICATORS:
+        money = () if self._tariff is None else self._tariff.currencies(call.model)
+        for name in (*INDICATORS, *money):
             smallest, amount = 1.0 / scale_of(name), headroom.amounts.get(name, 0.0)
             bounds[name] = max(smallest, min(amount * (1 - 1e-9), _LARGEST_UNITS * smallest))
         found = await self._take(bounds, budgets)
@@ -232,7 +267,13 @@ class BudgetedBackend:
     async def _reserve(
         self, model: str, ask: Ask, output_tokens: int, budgets: Sequence[Account]
     ) -> Reservation | Refusal:
-        return await self._take(self._rates.bound(model, ask.tokens(output_tokens)), budgets)
+        return await self._take(self._bound(model, ask.tokens(output_tokens)), budgets)
+
+    def _bound(self, model: str, tokens: Tokens | None) -> dict[str, float | None]:
+        bounds = self._rates.bound(model, tokens)
+        if self._tariff is not None:
+            bounds.update(self._tariff.bound(model, tokens, bounds))
+        return bounds
 
     async def _take(
         self, bounds: dict[str, float | None], budgets: Sequence[Account]
@@ -263,8 +304,8 @@ class BudgetedBackend:
     async def _fitting(self, model: str, ask: Ask, longest: int, budgets: Sequence[Account]) -> int:
         """The longest answer that fits what the budgets have left; 0 if not even the prompt does."""
         headroom = await asyncio.to_thread(self.teller.quote, budgets)
-        least = self._rates.bound(model, ask.tokens(0))
-        most = self._rates.bound(model, ask.tokens(longest))
+        least = self._bound(model, ask.tokens(0))
+        most = self._bound(model, ask.tokens(longest))
         fits = longest - 1
         for name, amount in headroom.amounts.items():
             low, high = least.get(name), most.get(name)
@@ -293,12 +334,25 @@ class Hold(NamedTuple):
         reservation: what it holds.
         degraded: what was made less of it.
         told: further header fields of its answer.
+        output_tokens: limit of all its answers together; ``None`` if there is none.
     """
 
     call: Call
     reservation: Reservation
     degraded: tuple[str, ...]
     told: tuple[tuple[bytes, bytes], ...]
+    output_tokens: int | None = None
+
+    @property
+    def most_events(self) -> float:
+        """How many events a stream may have before it is cut.
+
+        An event with text holds a token or more, so more events than tokens were allowed show a server that
+        ignores its limit. Some events hold no text, hence the room.
+        """
+        if self.output_tokens is None:
+            return float("inf")
+        return self.output_tokens * _MORE_EVENTS + _EMPTY_EVENTS
 
 
 class BudgetedExchange:
@@ -320,12 +374,12 @@ class BudgetedExchange:
         if hold.degraded:
             self.fields.append((b"x-negajoule-degraded", "; ".join(hold.degraded).encode("ascii", "replace")))
         self._backend = backend
-        self._inner = inner
+        self.inner = inner
 
     async def plain(self) -> dict[str, Any]:
         """The whole answer."""
         try:
-            return await self._inner.plain()
+            return await self.inner.plain()
         except NegajouleError as error:
             self._failed(error)
             raise
@@ -337,10 +391,14 @@ class BudgetedExchange:
 
     async def events(self) -> AsyncIterator[bytes]:
         """The answer's events."""
-        begun = False
+        begun, events, most = False, 0, self.hold.most_events
         try:
-            async for piece in self._inner.events():
+            async for piece in self.inner.events():
                 begun = True
+                events += piece.count(b"data:")
+                if events > most:
+                    await self.inner.cancel()
+                    raise _ignored(self.hold)
                 yield piece
         except NegajouleError as error:
             if not begun:
@@ -355,32 +413,44 @@ class BudgetedExchange:
     @property
     def cost(self) -> Footprint | None:
         """The footprint."""
-        return self._inner.cost
+        return self.inner.cost
 
     @property
     def status(self) -> Status:
         """How it ended."""
-        return self._inner.status
+        return self.inner.status
 
     @property
     def tokens(self) -> Tokens:
         """What was counted."""
-        return self._inner.tokens
+        return self.inner.tokens
 
     async def cancel(self) -> None:
         """The client has gone: what still runs is charged when it is booked."""
-        await self._inner.cancel()
+        await self.inner.cancel()
         self._settle()
 
     def _failed(self, error: NegajouleError) -> None:
         """Charge nothing for what was refused before any work."""
-        if getattr(error, "status", 500) in _NEVER_RAN and self._inner.cost is not None:
+        if getattr(error, "status", 500) in _NEVER_RAN and self.inner.cost is not None:
             self._backend.release(self)
 
     def _settle(self) -> None:
         """Charge what was booked but not yet charged."""
-        if self._inner.cost is not None:
-            self._backend.settle(self, figures(self._inner.cost, "value"))
+        if self.inner.cost is not None:
+            self._backend.settle(self, figures(self.inner.cost, "value"))
+
+
+def _counts_money(account: Account) -> bool:
+    return account.terms.indicator not in INDICATORS
+
+
+def _ignored(hold: Hold) -> EngineError:
+    return EngineError(
+        f"the answer was cut: its server goes on beyond the limit of {hold.output_tokens} tokens",
+        code="E103",
+        fix="ask for a longer answer, or have the operator look at the server",
+    )
 
 
 def _field(call: Call) -> str:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from negajoule.gateway.accounts import Accounts
     from negajoule.gateway.adapters import UpstreamStream
+    from negajoule.gateway.prices import Price
     from negajoule.gateway.routes import Route
     from negajoule.gateway.wire import Call
     from negajoule.ledger import Status
@@ -202,6 +203,11 @@ class UpstreamExchange:
             if self._held is not None:
                 yield event(self._held)
             raise EngineError("the upstream broke off before the end of its answer", code="E103")
+
+    @property
+    def price(self) -> Price | None:
+        """What the server that answered asks for its tokens."""
+        return self._route.server.plan.price_of(self._call.model)
 
     async def cancel(self) -> None:
         """The client has gone: drop the connection, keep the account."""
