@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from fitting.serving_runs import TASKS, Columns
 
-from negajoule.physics.serving.step_physics import Coefficients, prefill_of, step_of, terms_of
+from negajoule.physics.serving.step_physics import Coefficients, steady_of, terms_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,45 +34,48 @@ PRIORS: dict[str, tuple[float, float]] = {
         "blackwell_read": (0.9, 0.1),
         "ampere_read": (1.0, 0.1),
         "expert_read": (1.8, 0.4),
-        "fp8_read": (0.7, 0.4),
+        "fp8_read": (0.9, 0.2),
+        "block_read": (0.3, 0.6),
         "fp8_expert_read": (0.6, 0.4),
         "fp4_expert_read": (1.0, 0.4),
         "expert_spread": (0.85, 0.15),
-        "compute": (0.5, 0.4),
+        "compute": (0.55, 0.3),
         "blackwell_compute": (1.0, 0.3),
         "moe_compute": (0.6, 0.4),
         "fp8_compute": (1.0, 0.4),
-        "prefill": (0.45, 0.3),
-        "moe_prefill": (0.6, 0.4),
-        "blackwell_prefill": (1.0, 0.3),
+        "prompt": (1.0, 0.2),
+        "hybrid_prompt": (0.7, 0.5),
         "step_s": (1e-3, 0.7),
         "layer_s": (5e-5, 0.5),
         "blackwell_layer": (1.0, 0.3),
         "ampere_layer": (1.2, 0.3),
         "moe_layer_s": (5e-5, 0.7),
-        "fp8_layer_s": (5e-5, 0.7),
-        "hybrid_step_s": (2e-3, 1.0),
+        "block_layer_s": (5e-5, 0.7),
+        "hybrid_layer_s": (3e-5, 0.7),
         "hybrid_sequence_s": (2e-5, 1.0),
-        "sequence_s": (3e-5, 0.7),
-        "blackwell_sequence": (1.0, 0.5),
-        "old_host": (2.0, 0.5),
-        "old_sequence": (1.0, 0.5),
+        "sequence_s": (1e-5, 0.7),
+        "sample_s": (1e-10, 0.7),
+        "prompt_step_s": (2e-3, 0.7),
+        "prompt_layer_s": (5e-5, 0.7),
+        "old_host": (2.0, 0.7),
+        "old_sequence": (3.0, 1.0),
+        "old_prompt": (2.0, 0.7),
         "eager_layer_s": (5e-4, 0.05),
         "slow_host_s": (35e-3, 0.2),
         "link_s": (1e-5, 0.7),
         "link_count_s": (2e-6, 0.7),
         "link_rate": (1e11, 0.7),
         "replica_wait": (1.0, 0.3),
-        "base": (0.35, 0.3),
-        "reading": (0.35, 0.4),
-        "computing": (0.55, 0.3),
-        "prefilling": (0.9, 0.2),
+        "base": (0.3, 0.3),
+        "reading": (0.4, 0.4),
+        "computing": (0.8, 0.4),
         "linking": (0.15, 0.5),
-        "blackwell_base": (1.0, 0.2),
+        "blackwell_base": (1.0, 0.3),
         "blackwell_reading": (1.0, 0.3),
         "ampere_power": (0.9, 0.2),
-        "moe_reading": (0.8, 0.3),
+        "moe_reading": (0.9, 0.3),
         "fp8_reading": (1.0, 0.3),
+        "prompting": (1.0, 0.3),
         **{
             f"prompt {task}": (tokens, 0.6)
             for task, tokens in zip(TASKS, (100, 250, 1500, 3000, 1500, 200, 200, 1000), strict=True)
@@ -127,12 +130,12 @@ def physics_of(theta: Floats, columns: Columns) -> Physics:
     coefficients = Coefficients(*np.exp(theta[: len(Coefficients._fields)]))
     prompts = np.exp(columns.tasks @ theta[len(Coefficients._fields) :])
     terms = terms_of(columns.inputs, coefficients)
-    step = step_of(terms, columns.batch, prompts + columns.context_out)
-    prefill_s, prefill_w = prefill_of(terms, prompts)
-    each = columns.batch * prefill_s / columns.tokens_out  # a sequence waits for the prompts of the others
-    token_s = step.time_s + each
-    power = (step.power_w * step.time_s + prefill_w * each) / token_s
-    return Physics(np.log(token_s), np.log(step.time_s), np.log(power))
+    decode, mixed, share = steady_of(
+        terms, columns.batch, prompts + columns.context_out, prompts, columns.tokens_out, np.exp
+    )
+    token_s = (1.0 - share) * decode.time_s + share * mixed.time_s
+    energy = (1.0 - share) * decode.time_s * decode.power_w + share * mixed.time_s * mixed.power_w
+    return Physics(np.log(token_s), np.log(decode.time_s), np.log(energy / token_s))
 
 
 def fit(columns: Columns, choice: Choice, start: Floats | None = None) -> Floats:
@@ -140,7 +143,8 @@ def fit(columns: Columns, choice: Choice, start: Floats | None = None) -> Floats
 
     Levenberg-Marquardt on the pseudo-Huber loss with Gaussian priors, Jacobian by differences.
     """
-    known = np.isfinite(columns.log_gap_s)
+    # The median gap is a step without a prompt as long as most steps have none.
+    known = np.isfinite(columns.log_gap_s) & (columns.batch < 0.5 * columns.tokens_out)
     root = np.sqrt(columns.weight)
     gap_weight = np.where(known, root * np.sqrt(choice.gap), 0.0)
     weights = np.concatenate([root, root, gap_weight]) / NOISE

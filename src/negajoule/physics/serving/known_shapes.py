@@ -97,6 +97,7 @@ def _from_layout(name: str, kind: str, layout: Layout, precision: str | None) ->
         window=round(layout.window),
         hidden=width,
         attention_width=width,
+        decode_width=width,
         kv_elements=layout.kv_elements,
         kv_parts=1.0
         if layout.kv_elements == _MLA_ELEMENTS

@@ -116,7 +116,7 @@ def shape_from_config(source: str | Path | Mapping[str, Any], name: str | None =
         config.need("hidden_size", "n_embd", "d_model"),
     )
     kinds = _layer_kinds(config, layers)
-    attention, width, kv_elements, kv_parts = _attention(config, hidden)
+    attention, width, decode_width, kv_elements, kv_parts = _attention(config, hidden)
     mixers, state = _mixers(config, hidden, kinds)
     everything, routed, share, moe = _feed_forward(config, hidden, layers, kinds)
     vocabulary = config.need("vocab_size")
@@ -140,6 +140,7 @@ def shape_from_config(source: str | Path | Mapping[str, Any], name: str | None =
         window=int(config.find("sliding_window", "attention_chunk_size", "sliding_window_size") or 0),
         hidden=hidden,
         attention_width=width,
+        decode_width=decode_width,
         kv_elements=kv_elements,
         kv_parts=kv_parts,
         state_elements=state,
@@ -208,8 +209,8 @@ def _layer_kinds(config: _Config, layers: int) -> list[str]:
     return ["window"] * layers
 
 
-def _attention(config: _Config, hidden: float) -> tuple[float, float, float, float]:
-    """Parameters of a layer's attention, its width, numbers kept for each token, their parts."""
+def _attention(config: _Config, hidden: float) -> tuple[float, float, float, float, float]:
+    """Parameters of a layer's attention, its two widths, numbers kept for each token, their parts."""
     heads = config.need("num_attention_heads", "n_head", "num_heads")
     rank = config.find("kv_lora_rank")
     if rank:
@@ -222,12 +223,18 @@ def _attention(config: _Config, hidden: float) -> tuple[float, float, float, flo
             else hidden * heads * (plain + rope)
         )
         keep = hidden * (rank + rope) + rank * heads * (plain + value)
-        return query + keep + heads * value * hidden, heads * (plain + rope + value) / 2, rank + rope, 1.0
+        return (
+            query + keep + heads * value * hidden,
+            heads * (plain + rope + value) / 2,
+            heads * (rank + rope / 2),
+            rank + rope,
+            1.0,
+        )
     size = config.find("head_dim", "attention_head_dim") or hidden / heads
     kept = config.find("num_key_value_heads", "num_kv_heads", "n_head_kv") or (
         1.0 if config.fields.get("multi_query") else heads
     )
-    return hidden * size * (2 * heads + 2 * kept), heads * size, 2 * kept * size, kept
+    return hidden * size * (2 * heads + 2 * kept), heads * size, heads * size, 2 * kept * size, kept
 
 
 def _mixers(config: _Config, hidden: float, kinds: list[str]) -> tuple[float, float]:

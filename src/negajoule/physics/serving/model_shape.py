@@ -22,7 +22,8 @@ class ModelShape(msgspec.Struct, frozen=True, kw_only=True):
         window_layers: layers that attend to a window or a chunk.
         window: length of that window [tokens].
         hidden: width of the residual stream.
-        attention_width: query heads times their size: what attention computes with.
+        attention_width: query heads times their size: what attention over a prompt computes with.
+        decode_width: the same for a decoded token: with latent attention, heads times the rank.
         kv_elements: numbers kept for each token and attending layer.
         kv_parts: into how many parts keys and values can be split over accelerators: their heads, 1 for MLA.
         state_elements: numbers kept for each sequence, all state-space and linear-attention layers together.
@@ -45,6 +46,7 @@ class ModelShape(msgspec.Struct, frozen=True, kw_only=True):
     window: int
     hidden: float
     attention_width: float
+    decode_width: float
     kv_elements: float
     kv_parts: float
     state_elements: float = 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from math import isfinite, log
+from math import exp, isfinite, log
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,13 +15,14 @@ from negajoule.physics.accelerators import number_format
 from negajoule.physics.serving.prediction import Phase, Prediction
 from negajoule.physics.serving.setup import ENGINES
 from negajoule.physics.serving.setup_inputs import inputs_of
-from negajoule.physics.serving.step_physics import Coefficients, Terms, prefill_of, step_of, terms_of
+from negajoule.physics.serving.step_physics import Coefficients, Terms, steady_of, step_of, terms_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from negajoule.physics.serving.calibration import SetupCalibration
     from negajoule.physics.serving.setup import ServingSetup
+    from negajoule.physics.serving.step_physics import Step
     from negajoule.physics.serving.step_table import StepTable
 
 __all__ = ["MODEL_FILE", "Predictor", "ServingModel", "load_predictor"]
@@ -66,16 +67,16 @@ class PromptCosts(NamedTuple):
     Attributes:
         token_s: a prompt token [s].
         context_s: attention, for each squared token [s].
-        step_s: host and links of the step that computes it [s].
+        step_s: what a step costs besides if it doesn't decode [s].
         power_w: of all accelerators while computing [W].
-        step_w: of all accelerators while waiting for the host [W].
+        step_j: energy of ``step_s`` [J].
     """
 
     token_s: float
     context_s: float
     step_s: float
     power_w: float
-    step_w: float
+    step_j: float
 
 
 class _Plan(NamedTuple):
@@ -157,35 +158,37 @@ class Predictor:
         plan = self._plan(setup)
         middle = tokens_in + 0.5 * tokens_out if context is None else context
         wide, notes = self._outside(setup, batch, tokens_in, middle, extrapolate)
-        step = step_of(plan.terms, batch, middle)
-        prefill_s, prefill_w = prefill_of(plan.terms, tokens_in, cached)
-        slower, active, idle_w = plan.time_factor, plan.active_factor, plan.idle_w
-        step_s, prefill_s = step.time_s * slower, prefill_s * slower
-        step_w = idle_w + (step.power_w - plan.plain_idle_w) * active
-        prefill_w = idle_w + (prefill_w - plan.plain_idle_w) * active
+        decode, mixed, share = steady_of(
+            plan.terms, batch, middle, tokens_in - cached, tokens_out, exp, cached
+        )
+        slower, idle_w = plan.time_factor, plan.idle_w
+        step_s, mixed_s = decode.time_s * slower, mixed.time_s * slower
+        above_w = (decode.power_w - plan.plain_idle_w) * plan.active_factor
+        mixed_above_w = (mixed.power_w - plan.plain_idle_w) * plan.active_factor
         steps = tokens_out / batch
-        decode_s = step_s * steps
-        host_s = step.host_s * slower * steps
-        above = (step_w - idle_w) * decode_s
-        host_j = min(above, self._waiting_w(plan, active) * host_s)
-        prefill_j, idle_j = (prefill_w - idle_w) * prefill_s, idle_w * (prefill_s + decode_s)
-        request_j = prefill_j + above + idle_j
-        token_s = step_s + batch * prefill_s / tokens_out
+        decode_s, prefill_s = step_s * steps, share * (mixed_s - step_s) * steps
+        wait_s = decode.wait_s * slower * steps
+        above_j = above_w * decode_s
+        wait_j = min(above_j, self._waiting_w(plan) * wait_s)
+        prefill_j = share * (mixed_above_w * mixed_s - above_w * step_s) * steps
+        idle_j = idle_w * (decode_s + prefill_s)
+        request_j = prefill_j + above_j + idle_j
+        token_s = (decode_s + prefill_s) / steps
         energy_width, time_width, power_width = plan.widths
         return Prediction(
             step_s=step_s,
             token_s=token_s,
-            prefill_s=prefill_s,
-            request_s=prefill_s + token_s * tokens_out,
-            power_w=request_j / (prefill_s + decode_s),
-            energy_per_step_j=step_w * step_s,
+            prefill_s=mixed_s,
+            request_s=mixed_s + token_s * (tokens_out - 1.0),
+            power_w=request_j / (decode_s + prefill_s),
+            energy_per_step_j=(above_w + idle_w) * step_s,
             energy_per_token_j=request_j / tokens_out,
             energy_per_request_j=request_j,
             prefill=Phase(prefill_j, prefill_s),
-            decode=Phase(above - host_j, decode_s - host_s),
-            host=Phase(host_j, host_s),
+            decode=Phase(above_j - wait_j, decode_s - wait_s),
+            host=Phase(wait_j, wait_s),
             idle=Phase(idle_j, 0.0),
-            reading_share=step.memory_share,
+            reading_share=decode.reading_share,
             batch=batch,
             tokens_in=tokens_in,
             tokens_out=tokens_out,
@@ -224,23 +227,44 @@ class Predictor:
 
         return step_table_of(self, setup, max_batch, context, sleep_w, extrapolate)
 
-    def prompt_costs(self, setup: ServingSetup) -> PromptCosts:
-        """What computing a prompt costs, apart from its length."""
+    def prompt_costs(self, setup: ServingSetup, length: float = 512.0, batch: float = 16.0) -> PromptCosts:
+        """What computing a prompt costs, in the form of a step table.
+
+        Args:
+            setup: the model on its accelerators.
+            length: of the prompt for which the form is exact [tokens].
+            batch: sequences that decode beside it.
+        """
         plan = self._plan(setup)
-        terms, slower = plan.terms, plan.time_factor
-        _, prefill_w = prefill_of(terms, 1.0)
-        step_w = plan.idle_w + self._waiting_w(plan, plan.active_factor)
-        return PromptCosts(
-            terms.prefill_s * slower,
-            terms.prefill_attention_s * slower,
-            (terms.host_s + terms.link_s) * slower,
-            plan.idle_w + (prefill_w - plan.plain_idle_w) * plan.active_factor,
-            step_w,
+        terms, slower, idle_w = plan.terms, plan.time_factor, plan.idle_w
+        plain, mixed, alone = (
+            step_of(terms, batch, length),
+            step_of(terms, batch, length, 1.0, length),
+            step_of(terms, 0.0, 0.0, 1.0, length),
         )
 
-    def _waiting_w(self, plan: _Plan, active: float) -> float:
+        def energy(step: Step) -> float:
+            power = idle_w + (step.power_w - plan.plain_idle_w) * plan.active_factor
+            return float(power * step.time_s * slower)
+
+        context_s = float(terms.prompt_attention_s) * slower
+        more_s = (mixed.time_s - plain.time_s) * slower
+        token_s = max(0.0, more_s / length - context_s * length)
+        power_w = (energy(mixed) - energy(plain)) / more_s
+        linear_s = (token_s + context_s * length) * length
+        return PromptCosts(
+            token_s=token_s,
+            context_s=context_s,
+            step_s=max(0.0, alone.time_s * slower - linear_s),
+            power_w=power_w,
+            step_j=max(0.0, energy(alone) - power_w * linear_s),
+        )
+
+    def _waiting_w(self, plan: _Plan) -> float:
         """Power above idle while the accelerators wait for the host [W]."""
-        return float(max(0.0, (plan.terms.base * plan.terms.power_w - plan.plain_idle_w) * active))
+        return float(
+            max(0.0, (plan.terms.base * plan.terms.power_w - plan.plain_idle_w) * plan.active_factor)
+        )
 
     def _outside(
         self, setup: ServingSetup, batch: float, tokens_in: float, context: float, extrapolate: bool

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["inputs_of"]
 
 _OLD_ENGINES = ("vllm-0.5",)
+_USUAL_VOCABULARY = 151_936  # the median of the published configurations
 
 
 def inputs_of(setup: ServingSetup) -> Inputs:
@@ -40,7 +41,9 @@ def inputs_of(setup: ServingSetup) -> Inputs:
         window=float(shape.window),
         state_bytes=shape.state_elements * sixteen / setup.count,
         token_flop=2.0 * (dense / setup.count + routed / setup.count),
-        attention_flop=4.0 * shape.attention_width / setup.count,
+        attention_flop=4.0 * shape.decode_width / setup.count,
+        prompt_flop=4.0 * shape.attention_width / setup.count,
+        vocabulary=float(shape.vocabulary or _USUAL_VOCABULARY),
         layers=float(shape.layers),
         hidden_bytes=shape.hidden * sixteen,
         linked=float(setup.count > 1),

@@ -1,16 +1,17 @@
 """The physics of a step: a roofline with the host, the links and the experts that a batch touches.
 
-With B sequences decoding together on n accelerators, and S tokens of context each:
+In a step B sequences decode, with S tokens of context each, and n prompt tokens are computed beside them, on
+as many accelerators as the setup has:
 
-    read    = dense weights + experts x (1 - (1 - share)^(B^spread)) + B x (S x keys and values + state)
-    compute = B x (2 x active parameters + attention over S)
+    read    = dense weights + experts x (1 - (1 - share)^((B + n)^spread)) + B x (S x keys and values + state)
+    compute = (B + n) x 2 x active parameters + attention of B over S and of the prompt over itself
     step    = (read^q + compute^q)^(1/q) + links + host
     power   = rated power x min'(base + reading x read / step + computing x compute / step)
 
-read and compute in seconds. A prompt is computed at a rate of its own; the tokens of a batch wait for the
-prompts that join it. The roofline is that of Williams, Waterman and Patterson (CACM 2009), the coverage of
-experts is that of independent choices with a fitted skew. The numbers are fitted
-(``fitting/serving_energy.py``).
+read and compute in seconds. At a steady batch B / length sequences end in a step, and as many prompts join; a
+share exp(-B / length) of the steps has no prompt in it. The roofline is that of Williams, Waterman and
+Patterson (CACM 2009), the coverage of experts is that of independent choices with a fitted skew. The numbers
+are fitted (``fitting/serving_energy.py``).
 
 Only operators are used, so one function serves plain floats (a prediction) and numpy arrays (the fit).
 """
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-__all__ = ["Coefficients", "Inputs", "Step", "Terms", "prefill_of", "step_of", "terms_of"]
+__all__ = ["Coefficients", "Inputs", "Steady", "Step", "Terms", "steady_of", "step_of", "terms_of"]
 
 _SHARPNESS = 8.0  # how suddenly the power limit acts; a form, not a fact
 _ROOF = 3.0  # how sharp the corner of the roofline is; a form, not a fact
@@ -38,7 +39,9 @@ class Inputs(NamedTuple):
         window: its length [tokens].
         state_bytes: state-space state of one sequence, on one accelerator [B].
         token_flop: operations of a token in matrices, on one accelerator.
-        attention_flop: operations of a token for each token of context and layer, on one accelerator.
+        attention_flop: operations of a decoded token for each token of context and layer, on one accelerator.
+        prompt_flop: the same of a prompt token.
+        vocabulary: entries of the output layer.
         layers: number of layers.
         hidden_bytes: activations of a token [B].
         linked: 1 if there's more than one accelerator, else 0.
@@ -68,6 +71,8 @@ class Inputs(NamedTuple):
     state_bytes: Any
     token_flop: Any
     attention_flop: Any
+    prompt_flop: Any
+    vocabulary: Any
     layers: Any
     hidden_bytes: Any
     linked: Any
@@ -98,6 +103,7 @@ class Coefficients(NamedTuple):
     ampere_read: float
     expert_read: float
     fp8_read: float
+    block_read: float
     fp8_expert_read: float
     fp4_expert_read: float
     expert_spread: float
@@ -105,21 +111,23 @@ class Coefficients(NamedTuple):
     blackwell_compute: float
     moe_compute: float
     fp8_compute: float
-    prefill: float
-    moe_prefill: float
-    blackwell_prefill: float
+    prompt: float
+    hybrid_prompt: float
     step_s: float
     layer_s: float
     blackwell_layer: float
     ampere_layer: float
     moe_layer_s: float
-    fp8_layer_s: float
-    hybrid_step_s: float
+    block_layer_s: float
+    hybrid_layer_s: float
     hybrid_sequence_s: float
     sequence_s: float
-    blackwell_sequence: float
+    sample_s: float
+    prompt_step_s: float
+    prompt_layer_s: float
     old_host: float
     old_sequence: float
+    old_prompt: float
     eager_layer_s: float
     slow_host_s: float
     link_s: float
@@ -129,43 +137,44 @@ class Coefficients(NamedTuple):
     base: float
     reading: float
     computing: float
-    prefilling: float
     linking: float
     blackwell_base: float
     blackwell_reading: float
     ampere_power: float
     moe_reading: float
     fp8_reading: float
+    prompting: float
 
 
 class Terms(NamedTuple):
-    """What a setup's step costs, apart from batch and context; ``step_of`` unpacks it in this order.
+    """What a setup's step costs, apart from batch and lengths; ``step_of`` unpacks it in this order.
 
     Attributes:
         dense_s: reading the dense weights [s].
         expert_s: reading all experts [s].
         expert_rest: share of experts that one token doesn't use.
-        expert_spread: exponent on the batch.
+        expert_spread: exponent on the tokens.
         context_s: keys and values of a token in the layers that attend to all [s].
         window_s: the same in those that attend to a window [s].
-        window: its length [tokens].
+        window: length of that window [tokens].
         state_s: state of one sequence [s].
-        compute_s: matrices of one token [s].
-        attention_s: attention of a token over one token, all such layers [s].
+        compute_s: matrices of a decoded token [s].
+        attention_s: attention of a decoded token over one token, layers that attend to all [s].
         window_attention_s: the same in those that attend to a window [s].
         link_s: links of a step [s].
-        link_token_s: links of a step for each sequence [s].
+        link_token_s: links of a step for each token [s].
         host_s: host of a step [s].
-        sequence_s: host of a step for each sequence [s].
+        sequence_s: host and sampler of a step for each sequence [s].
         floor_s: least time that the host takes for a step [s].
-        prefill_s: a prompt token [s].
-        prefill_attention_s: attention of a prompt, for each squared token [s].
+        prompt_s: matrices of a prompt token [s].
+        prompt_attention_s: attention of a prompt, for each squared token [s].
+        prompt_host_s: what the host takes besides for a step with a prompt in it [s].
         power_w: rated power of all accelerators [W].
         base: share drawn all the time.
         reading: share added while reading.
         computing: share added while computing.
         linking: share added while waiting for links.
-        prefill_share: share drawn while computing a prompt.
+        prompting: factor on what's added while computing a prompt.
     """
 
     dense_s: Any
@@ -184,58 +193,64 @@ class Terms(NamedTuple):
     host_s: Any
     sequence_s: Any
     floor_s: Any
-    prefill_s: Any
-    prefill_attention_s: Any
+    prompt_s: Any
+    prompt_attention_s: Any
+    prompt_host_s: Any
     power_w: Any
     base: Any
     reading: Any
     computing: Any
     linking: Any
-    prefill_share: Any
+    prompting: Any
 
 
 class Step(NamedTuple):
-    """A decode step.
+    """A step.
 
     Attributes:
         time_s: of the step [s].
-        host_s: part of it in which the accelerators wait for the host [s].
+        wait_s: part of it in which the accelerators wait for the host and the links [s].
         power_w: of all accelerators [W].
-        memory_share: reading as a share of reading and computing.
+        reading_share: reading as a share of reading and computing.
     """
 
     time_s: Any
-    host_s: Any
+    wait_s: Any
     power_w: Any
-    memory_share: Any
+    reading_share: Any
+
+
+class Steady(NamedTuple):
+    """The steps of a steady batch.
+
+    Attributes:
+        decode: a step without a prompt in it.
+        mixed: a step with the prompts that join it.
+        with_prompt: share of the steps that have prompts in them.
+    """
+
+    decode: Step
+    mixed: Step
+    with_prompt: Any
 
 
 def terms_of(x: Inputs, c: Coefficients) -> Terms:
-    """Work out what depends on neither batch nor context."""
-
-    def on(factor: float, switch: Any) -> Any:  # noqa: ANN401 - number or array
-        return factor**switch
-
-    rate = x.bandwidth * c.read * on(c.blackwell_read, x.is_blackwell) * on(c.ampere_read, x.is_ampere)
-    dense_rate = rate * on(c.fp8_read, x.is_fp8)
-    expert_rate = rate / c.expert_read * on(c.fp8_expert_read, x.is_fp8) * on(c.fp4_expert_read, x.is_fp4)
-    peak = x.compute * on(c.blackwell_compute, x.is_blackwell) * on(c.fp8_compute, x.is_fp8)
-    compute_rate = peak * c.compute * on(c.moe_compute, x.is_moe)
-    prefill_rate = (
-        x.compute
-        * c.prefill
-        * on(c.moe_prefill, x.is_moe)
-        * on(c.blackwell_prefill, x.is_blackwell)
-        * on(c.fp8_compute, x.is_fp8)
-        / x.replicas**c.replica_wait
-    )
+    """Work out what depends on neither batch nor lengths."""
+    rate = x.bandwidth * c.read * c.blackwell_read**x.is_blackwell * c.ampere_read**x.is_ampere
+    block = x.is_fp8 * x.is_moe  # 8-bit experts come with scales by blocks, and with those kernels
+    dense_rate = rate * c.fp8_read ** (x.is_fp8 - block) * c.block_read**block
+    expert_rate = rate / c.expert_read * c.fp8_expert_read**x.is_fp8 * c.fp4_expert_read**x.is_fp4
+    peak = x.compute * c.compute * c.blackwell_compute**x.is_blackwell * c.fp8_compute**x.is_fp8
+    compute_rate = peak * c.moe_compute**x.is_moe
+    prompt_rate = compute_rate * c.prompt * c.hybrid_prompt**x.is_hybrid / x.replicas**c.replica_wait
     layer_s = (
-        c.layer_s * on(c.blackwell_layer, x.is_blackwell) * on(c.ampere_layer, x.is_ampere)
+        c.layer_s * c.blackwell_layer**x.is_blackwell * c.ampere_layer**x.is_ampere
         + c.moe_layer_s * x.is_moe
-        + c.fp8_layer_s * x.is_fp8
+        + c.block_layer_s * block
+        + c.hybrid_layer_s * x.is_hybrid
         + c.eager_layer_s * x.is_eager
     )
-    attending = x.attention_layers * x.attention_flop
+    old = c.old_host**x.is_old
     return Terms(
         dense_s=x.dense_bytes / dense_rate,
         expert_s=x.expert_bytes / expert_rate,
@@ -244,56 +259,95 @@ def terms_of(x: Inputs, c: Coefficients) -> Terms:
         context_s=x.attention_layers * x.kv_bytes / rate,
         window_s=x.window_layers * x.kv_bytes / rate,
         window=x.window,
-        state_s=2.0 * x.state_bytes / rate,
+        state_s=2.0 * x.state_bytes / rate + c.hybrid_sequence_s * x.is_hybrid,
         compute_s=x.token_flop / compute_rate,
-        attention_s=attending / compute_rate,
+        attention_s=x.attention_layers * x.attention_flop / compute_rate,
         window_attention_s=x.window_layers * x.attention_flop / compute_rate,
         link_s=x.linked * x.layers * (c.link_s + c.link_count_s * x.count),
         link_token_s=x.linked * x.layers * x.hidden_bytes / c.link_rate,
-        host_s=on(c.old_host, x.is_old) * (c.step_s + layer_s * x.layers + c.hybrid_step_s * x.is_hybrid),
-        sequence_s=on(c.old_sequence, x.is_old) * c.sequence_s * on(c.blackwell_sequence, x.is_blackwell)
-        + c.hybrid_sequence_s * x.is_hybrid,
+        host_s=old * (c.step_s + layer_s * x.layers),
+        sequence_s=c.old_sequence**x.is_old * (c.sequence_s + c.sample_s * x.vocabulary),
         floor_s=c.slow_host_s * x.is_slow_host,
-        prefill_s=x.token_flop / prefill_rate,
-        prefill_attention_s=attending / (2.0 * prefill_rate),
+        prompt_s=x.token_flop / prompt_rate,
+        prompt_attention_s=x.attention_layers * x.prompt_flop / (2.0 * prompt_rate),
+        prompt_host_s=c.old_prompt**x.is_old * (c.prompt_step_s + c.prompt_layer_s * x.layers),
         power_w=x.count * x.power,
-        base=c.base * on(c.blackwell_base, x.is_blackwell) * on(c.ampere_power, x.is_ampere),
+        base=c.base * c.blackwell_base**x.is_blackwell * c.ampere_power**x.is_ampere,
         reading=c.reading
-        * on(c.blackwell_reading, x.is_blackwell)
-        * on(c.ampere_power, x.is_ampere)
-        * on(c.moe_reading, x.is_moe)
-        * on(c.fp8_reading, x.is_fp8),
-        computing=c.computing * on(c.ampere_power, x.is_ampere),
+        * c.blackwell_reading**x.is_blackwell
+        * c.ampere_power**x.is_ampere
+        * c.moe_reading**x.is_moe
+        * c.fp8_reading**x.is_fp8,
+        computing=c.computing * c.ampere_power**x.is_ampere,
         linking=c.linking,
-        prefill_share=c.prefilling * on(c.ampere_power, x.is_ampere),
+        prompting=c.prompting,
     )
 
 
-def step_of(terms: Terms, batch: Any, context: Any) -> Step:  # noqa: ANN401 - numbers or arrays
-    """A decode step of a batch whose sequences have this context, window apart [tokens]."""
+def step_of(  # noqa: D417
+    terms: Terms,
+    batch: Any,
+    context: Any,
+    prompts: Any = 0.0,
+    length: Any = 0.0,
+    kept: Any = 0.0,  # noqa: ANN401
+) -> Step:
+    """A step in which a batch decodes and prompts are computed.
+
+    Args:
+        terms: the setup.
+        batch: sequences that decode.
+        context: mean tokens in front of those being made [tokens].
+        prompts: prompts computed in the step; 0 for none.
+        length: of each prompt, what isn't kept from before [tokens].
+        kept: of each prompt, what is [tokens].
+    """
     (
         dense_s, expert_s, expert_rest, expert_spread, context_s, window_s, window, state_s, compute_s,
-        attention_s, window_attention_s, link_s, link_token_s, host_s, sequence_s, floor_s, _, _, power_w,
-        base, reading, computing, linking, _,
+        attention_s, window_attention_s, link_s, link_token_s, host_s, sequence_s, floor_s, prompt_s,
+        prompt_attention_s, prompt_host_s, power_w, base, reading, computing, linking, prompting,
     ) = terms  # fmt: skip
+    tokens = prompts * length
     inside = (context + window - abs(context - window)) / 2.0  # the smaller of the two
-    touched = 1.0 - expert_rest ** (batch**expert_spread)
+    touched = 1.0 - expert_rest ** ((batch + tokens) ** expert_spread)
     read = dense_s + expert_s * touched + batch * (context_s * context + window_s * inside + state_s)
-    compute = batch * (compute_s + attention_s * context + window_attention_s * inside)
+    decoding = batch * (compute_s + attention_s * context + window_attention_s * inside)
+    prefilling = tokens * (prompt_s + prompt_attention_s * (length + 2.0 * kept))
+    compute = decoding + prefilling
     busy = (read**_ROOF + compute**_ROOF) ** (1.0 / _ROOF)
-    link = link_s + link_token_s * batch
-    host = host_s + sequence_s * batch
-    work = busy + link + host
+    link = link_s + link_token_s * (batch + tokens)
+    has_prompt = tokens / (tokens + 1e-9)
+    work = busy + link + host_s + sequence_s * batch + prompt_host_s * has_prompt
     # A slow host prepares the next step beside this one: the longer of the two counts.
     time = (work**_SHARPNESS + floor_s**_SHARPNESS) ** (1.0 / _SHARPNESS)
-    drawn = base + (reading * read + computing * compute + linking * link) / time
-    return Step(time, time - busy - link, power_w * within_rating(drawn), read / (read + compute))
+    drawn = base + (reading * read + computing * (decoding + prompting * prefilling) + linking * link) / time
+    return Step(time, time - busy, power_w * within_rating(drawn), read / (read + compute))
 
 
-def prefill_of(terms: Terms, tokens: Any, kept: Any = 0.0) -> tuple[Any, Any]:  # noqa: ANN401
-    """Time [s] and power [W] of computing a prompt of which a part is kept from before [tokens]."""
-    time = terms.prefill_s * (tokens - kept) + terms.prefill_attention_s * (tokens * tokens - kept * kept)
-    return time, terms.power_w * within_rating(terms.prefill_share)
+def steady_of(
+    terms: Terms,
+    batch: Any,
+    context: Any,
+    tokens_in: Any,
+    tokens_out: Any,
+    exp: Any,
+    kept: Any = 0.0,  # noqa: ANN401
+) -> Steady:
+    """The steps of a batch that prompts join as answers end.
+
+    Args:
+        terms: the setup.
+        batch: sequences that decode.
+        context: mean tokens in front of those being made [tokens].
+        tokens_in: of a prompt, what isn't kept from before [tokens].
+        tokens_out: mean length of an answer [tokens].
+        exp: the exponential function of numbers, or of arrays.
+        kept: of a prompt, what is kept from before [tokens].
+    """
+    joining = batch / tokens_out
+    with_prompt = 1.0 - exp(-joining)
+    mixed = step_of(terms, batch, context, joining / with_prompt, tokens_in, kept)
+    return Steady(step_of(terms, batch, context), mixed, with_prompt)
 
 
 def within_rating(drawn: Any) -> Any:  # noqa: ANN401 - number or array

@@ -58,7 +58,7 @@ def step_table_of(
         prefill_step_s=one.step_s,
         prefill_token_j=one.token_s * one.power_w,
         prefill_context_j=one.context_s * one.power_w,
-        prefill_step_j=one.step_s * one.step_w,
+        prefill_step_j=one.step_j,
         idle_w=idle_w,
         sleep_w=idle_w if sleep_w is None else sleep_w,
         wake_s=wake_s,
