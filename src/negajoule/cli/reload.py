@@ -10,7 +10,7 @@ from negajoule.gateway import Limits
 from negajoule.gateway.logs import LOGGER, configure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from negajoule.cli.listen import Certificate
     from negajoule.gateway import Gateway
@@ -28,13 +28,14 @@ RELOADED: tuple[str, ...] = (
 
 
 class Reload:
-    """Reads the settings, the API keys and the TLS certificate again, all of them or, if one is wrong, none.
+    """Reads settings, upstreams, API keys and TLS certificate again, all of them or, if one is wrong, none.
 
     Args:
         arguments: what was given on the command line; it still beats the files.
         gateway: the running application.
         certificate: its certificate, if it has one.
-        secrets: what logs must never show.
+        secrets: what logs must never show; asked again each time.
+        renewal: from the new settings to what puts other upstreams in place; ``None`` without upstreams.
     """
 
     def __init__(
@@ -42,27 +43,34 @@ class Reload:
         arguments: Mapping[str, Any],
         gateway: Gateway,
         certificate: Certificate | None,
-        secrets: Iterable[str],
+        secrets: Callable[[], Iterable[str]],
+        renewal: Callable[[Settings], Callable[[], None]] | None = None,
     ) -> None:
         self._arguments = arguments
         self._gateway = gateway
         self._certificate = certificate
-        self._secrets = tuple(secrets)
+        self._secrets = secrets
+        self._hidden: set[str] = set()
+        self._renewal = renewal
 
     def __call__(self, *_: object) -> None:
         """Take up what has changed; also serves as a handler of signals."""
         door = self._gateway.door
         try:
             settings = Settings(self._arguments)
+            renew = None if self._renewal is None else self._renewal(settings)
             if self._certificate is not None:
                 self._certificate.load()
         except NegajouleError as error:
             LOGGER.error("nothing was reloaded: %s", error.message)
             return
+        self._hidden.update(self._secrets())  # a server that leaves may still say its key in an error
+        if renew is not None:
+            renew()
         if door.ring is not None:
             door.ring.refresh()
         door.metrics_open = settings["metrics_open"]
         door.places = settings["max_requests_per_key"]
         self._gateway.limits = Limits.of(settings)
-        configure(settings["log_format"], settings["log_level"], hide=self._secrets)
+        configure(settings["log_format"], settings["log_level"], hide=self._hidden.union(self._secrets()))
         LOGGER.info("reloaded")

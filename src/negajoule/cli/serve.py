@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from contextlib import closing, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from negajoule.cli.listen import Certificate
     from negajoule.cli.upstreams import Upstreams
     from negajoule.engine import Engine
-    from negajoule.gateway import Accounts, BudgetedBackend, Door, Gateway
+    from negajoule.gateway import Accounts, BudgetedBackend, Door, Fleet, Gateway
     from negajoule.gateway.backend import Backend
     from negajoule.gateway.prices import Tariff
     from negajoule.meter import RequestSplitter
@@ -63,7 +64,7 @@ def serve(
     Without --upstream, and without [[upstream]] tables in negajoule.toml, it runs a small real model itself.
     NEGAJOULE_UPSTREAM_KEY is sent to an upstream as its key. Once there is an API key (negajoule keys),
     nobody is answered without one; to listen to others than this machine, one is needed. SIGHUP makes it read
-    keys, certificate, limits and log settings again.
+    keys, certificate, upstreams, limits and log settings again.
 
     Example: negajoule serve --upstream http://127.0.0.1:8000
     """
@@ -126,8 +127,7 @@ def _serve(
     from negajoule.ledger.accounts import Teller, open_store, workers_folder
     from negajoule.meter import Meter, RequestSplitter
 
-    secrets = upstreams.secrets
-    log = configure(settings["log_format"], settings["log_level"], hide=secrets)
+    log = configure(settings["log_format"], settings["log_level"], hide=upstreams.secrets)
     here = find_here(settings)
     with Ledger() as ledger, closing(open_store(settings["accounts"])) as store:
         look_back(ledger, here)
@@ -136,6 +136,7 @@ def _serve(
         splitter = RequestSplitter(Meter.for_process())
         backend: Backend
         estimate = None
+        fleet: Fleet | None = None
         tariff: Tariff | None = None
         if upstreams:
             backend = fleet = upstreams.fleet(here, splitter, accounts)
@@ -149,11 +150,12 @@ def _serve(
             if settings["price_per_kwh"] is not None:
                 pue = here.factors.pue.quantity.high
                 tariff = EnergyTariff(settings["price_per_kwh"], pue_high=pue)
+        rates = Rates(estimate)
         budgeted = BudgetedBackend(
             backend,
             accounts,
             Teller(store, workers_folder()),
-            Rates(estimate),
+            rates,
             Degrading(settings["budget_output_tokens"], _cheaper(settings)),
             tariff,
         )
@@ -170,7 +172,11 @@ def _serve(
         server = _server(front, app, uvicorn_options(lambda: app.limits))
         # uvicorn would send the signal again once it has stopped, and so kill us before the books are closed.
         server.capture_signals = lambda: _stop_on_signals(server)  # type: ignore[method-assign]
-        signal.signal(signal.SIGHUP, Reload(front.arguments, app, front.certificate, secrets))
+        renewal = None
+        if fleet is not None:
+            renewal = partial(upstreams.renewal, fleet=fleet, here=here, after=rates.forget_estimates)
+        reload = Reload(front.arguments, app, front.certificate, lambda: upstreams.secrets, renewal)
+        signal.signal(signal.SIGHUP, reload)
         outcome: list[int] = []
         if play:
             threading.Thread(

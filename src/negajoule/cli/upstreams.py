@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from negajoule.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from negajoule.config import Settings
     from negajoule.gateway import Accounts, Fleet
     from negajoule.gateway.plan import UpstreamPlan
+    from negajoule.gateway.server import Server
     from negajoule.instrument import Here
     from negajoule.meter import RequestSplitter
 
@@ -32,19 +35,19 @@ class Upstreams:
     """
 
     def __init__(self, settings: Settings, url: str | None, *, embedded: bool) -> None:
-        from negajoule.gateway.plan import keys_of, plan_for, read_plan
+        from negajoule.gateway.plan import plan_for
 
         self._settings = settings
-        table = settings.table("upstream")
+        self._url = url
+        self._servers: dict[str, tuple[tuple[Any, ...], Server]] = {}
         self.plans: tuple[UpstreamPlan, ...] = ()
         self._keys: dict[str, str] = {}
         if url is not None:
             self.plans = (plan_for(url),)
             if os.environ.get(_KEY):
                 self._keys = {self.plans[0].name: os.environ[_KEY]}
-        elif table is not None and not embedded:
-            self.plans = read_plan(*table)
-            self._keys = keys_of(self.plans, os.environ)
+        elif not embedded:
+            self.plans, self._keys = _read(settings)
 
     def __bool__(self) -> bool:
         """Whether there are any."""
@@ -63,19 +66,66 @@ class Upstreams:
 
     def fleet(self, here: Here, splitter: RequestSplitter, accounts: Accounts) -> Fleet:
         """The backend that passes calls on to them."""
-        from negajoule.gateway import Fleet, upstream_cost
+        from negajoule.gateway import Fleet
         from negajoule.gateway.retry import Retry
-        from negajoule.gateway.server import Server
 
         if not self.plans:
             raise ConfigError("there is no upstream", fix="give --upstream URL")
-        servers = [
-            Server(
-                plan,
-                estimate=upstream_cost(plan.base, here),
-                key=self._keys.get(plan.name),
-                silence_s=self._settings["upstream_timeout_s"],
-            )
-            for plan in self.plans
-        ]
-        return Fleet(servers, splitter, accounts, retry=Retry(self._settings["upstream_tries"]))
+        retry = Retry(self._settings["upstream_tries"])
+        return Fleet(self._made(here), splitter, accounts, retry=retry)
+
+    def renewal(
+        self, settings: Settings, *, fleet: Fleet, here: Here, after: Callable[[], None]
+    ) -> Callable[[], None]:
+        """What puts the servers of changed tables in the place of those that run; nothing happens before.
+
+        Servers whose table, key and time-out are the same stay, with their connections.
+
+        Args:
+            settings: the settings, read anew.
+            fleet: passes calls on.
+            here: this machine and its place.
+            after: called once they are in place.
+
+        Raises:
+            ConfigError: (C101, C103) if a table is wrong, a key isn't set, or no table is left.
+        """
+        if self._url is not None:
+            return lambda: None
+        from negajoule.gateway.turnover import replace_servers
+
+        plans, keys = _read(settings)
+        if not plans:
+            raise ConfigError("no [[upstream]] table is left", fix="stop the server to use its own engine")
+
+        def renew() -> None:
+            self._settings, self.plans, self._keys = settings, plans, keys
+            replace_servers(fleet, self._made(here))
+            after()
+
+        return renew
+
+    def _made(self, here: Here) -> list[Server]:
+        """A server for each plan; one that runs already, where nothing of it has changed."""
+        from negajoule.gateway import upstream_cost
+        from negajoule.gateway.server import Server
+
+        made: dict[str, tuple[tuple[Any, ...], Server]] = {}
+        silence_s = self._settings["upstream_timeout_s"]
+        for plan in self.plans:
+            key = self._keys.get(plan.name)
+            asked = (plan, key, silence_s)
+            before, server = self._servers.get(plan.name, (None, None))
+            if server is None or before != asked:
+                server = Server(plan, estimate=upstream_cost(plan.base, here), key=key, silence_s=silence_s)
+            made[plan.name] = (asked, server)
+        self._servers = made
+        return [server for _, server in made.values()]
+
+
+def _read(settings: Settings) -> tuple[tuple[UpstreamPlan, ...], dict[str, str]]:
+    from negajoule.gateway.plan import keys_of, read_plan
+
+    table = settings.table("upstream")
+    plans = () if table is None else read_plan(*table)
+    return plans, keys_of(plans, os.environ)

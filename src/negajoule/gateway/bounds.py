@@ -95,6 +95,10 @@ class Rates:
         """Whether a bound can be given without a call to learn from."""
         return self._estimate is not None or model in self._seen
 
+    def forget_estimates(self) -> None:
+        """Other servers stand behind the models now."""
+        self._theirs.clear()
+
     def bound(self, model: str, tokens: Tokens | None) -> dict[str, float | None]:
         """By indicator, the most a call can use; ``None`` where that isn't known.
 

@@ -58,6 +58,10 @@ class Fleet:
         splitter: splits this process's joules over the calls that pass.
         accounts: books them.
         retry: how often and how patiently each server is tried.
+
+    Attributes:
+        retired: servers that are to be let go once their last calls end; see ``turnover``.
+        leaving: the tasks that do so.
     """
 
     def __init__(
@@ -72,6 +76,8 @@ class Fleet:
         self.accounts = accounts
         self.retry = retry or Retry()
         self.routes = Routes(servers)
+        self.retired: list[Server] = []
+        self.leaving: set[asyncio.Task[None]] = set()
         self._open: set[UpstreamExchange] = set()
 
     async def models(self) -> list[dict[str, Any]]:
@@ -96,8 +102,14 @@ class Fleet:
         """Book what is still open and let the connections go."""
         for exchange in list(self._open):
             await exchange.cancel()
-        for server in self.routes.servers:
+        for task in self.leaving:
+            task.cancel()
+        for server in (*self.routes.servers, *self.retired):
             await server.close()
+
+    def may_ask(self, server: Server) -> bool:
+        """Whether a call under way may come to a server."""
+        return any(exchange.may_ask(server) for exchange in self._open)
 
     def dearest(self, model: str, tokens: Tokens) -> Footprint | None:
         """The highest estimate among all servers that may come to answer; ``None`` if one isn't known.
@@ -203,6 +215,10 @@ class UpstreamExchange:
             if self._held is not None:
                 yield event(self._held)
             raise EngineError("the upstream broke off before the end of its answer", code="E103")
+
+    def may_ask(self, server: Server) -> bool:
+        """Whether it may come to a server."""
+        return any(route.server is server for route in self._routes)
 
     @property
     def price(self) -> Price | None:
