@@ -1,0 +1,86 @@
+"""A smooth correction over the logarithms of a few positive numbers: linear between knots, flat outside."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from math import log2
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+__all__ = ["Surface"]
+
+
+class Surface:
+    """Values at the knots of a grid.
+
+    Attributes:
+        knots: positive numbers along each axis, rising.
+        values: one for each knot of the grid, the last axis fastest.
+    """
+
+    __slots__ = ("_gaps", "_logs", "_strides", "knots", "values")
+
+    def __init__(self, knots: Sequence[Sequence[float]], values: Sequence[float]) -> None:
+        self.knots = tuple(tuple(axis) for axis in knots)
+        self.values = list(values)
+        self._logs = [[log2(knot) for knot in axis] for axis in self.knots]
+        self._gaps = [
+            [after - before for before, after in zip(axis, axis[1:], strict=False)] for axis in self._logs
+        ]
+        self._strides = [1] * len(self.knots)
+        for axis in range(len(self.knots) - 1, 0, -1):
+            self._strides[axis - 1] = self._strides[axis] * len(self.knots[axis])
+
+    def at(self, point: Sequence[float]) -> float:
+        """The value at one point."""
+        values = self.values
+        corners = [(0, 1.0)]
+        for number, logs, gaps, stride in zip(point, self._logs, self._gaps, self._strides, strict=True):
+            place = log2(number)
+            last = len(gaps)
+            cell = bisect_right(logs, place) - 1
+            if cell < 0:
+                continue
+            if cell >= last:
+                corners = [(index + last * stride, weight) for index, weight in corners]
+            else:
+                share = (place - logs[cell]) / gaps[cell]
+                start = cell * stride
+                if share == 0.0:
+                    corners = [(index + start, weight) for index, weight in corners]
+                else:
+                    rest, end = 1.0 - share, start + stride
+                    corners = [
+                        pair
+                        for index, weight in corners
+                        for pair in ((index + start, weight * rest), (index + end, weight * share))
+                    ]
+        return sum([values[index] * weight for index, weight in corners])
+
+    def many(self, points: Sequence[Floats]) -> Floats:
+        """The values at many points, given as one array for each axis."""
+        where, weights = self.corners(points)
+        found: Floats = (np.asarray(self.values, dtype=np.float64)[where] * weights).sum(axis=1)
+        return found
+
+    def corners(self, points: Sequence[Floats]) -> tuple[NDArray[np.int64], Floats]:
+        """The knots around each point, and how much each counts."""
+        where = np.zeros((len(points[0]), 1), dtype=np.int64)
+        weights = np.ones((len(points[0]), 1))
+        for numbers, axis, stride in zip(points, self._logs, self._strides, strict=True):
+            logs = np.asarray(axis)
+            place = np.clip(np.log2(numbers), logs[0], logs[-1])
+            cell = np.clip(np.searchsorted(logs, place, side="right") - 1, 0, len(logs) - 2)
+            share = ((place - logs[cell]) / (logs[cell + 1] - logs[cell]))[:, None]
+            start = cell[:, None] * stride
+            where = np.concatenate([where + start, where + start + stride], axis=1)
+            weights = np.concatenate([weights * (1.0 - share), weights * share], axis=1)
+        return where, weights
