@@ -1,0 +1,70 @@
+"""The core, compiled by numba if it is installed; compiled once a machine, for the result is kept.
+
+Without numba the very same functions are interpreted, on lists: same results to the last bit, some tens of times
+slower.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from inspect import getmembers, isfunction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from negajoule.config import home
+from negajoule.extras import require
+from negajoule.fingerprint import fingerprint
+from negajoule.simulate import core
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["can_compile", "compiled_run"]
+
+_PARTS = ("rules", "batch", "jump", "leaving", "admission", "replica", "routing", "core")
+
+
+def can_compile() -> bool:
+    """Whether numba is installed."""
+    return find_spec("numba") is not None
+
+
+@cache
+def compiled_run() -> Callable[..., int]:
+    """``core.run``, compiled at its first call, which takes some ten seconds unless an earlier one was kept.
+
+    Raises:
+        ExtraMissingError: (X101) if numba isn't installed.
+    """
+    numba = require("numba", extra="simulate", purpose="compile the simulator")
+    register = import_module("numba.extending").register_jitable
+    sources = b""
+    for part in ("layout", *_PARTS):
+        module = import_module(f"negajoule.simulate.{part}")
+        sources += Path(str(module.__file__)).read_bytes()
+        for _, function in getmembers(module, isfunction):
+            if part in _PARTS and function.__module__ == module.__name__ and function is not core.run:
+                register(error_model="numpy")(function)
+    # numba looks only at the file of the outermost function when it asks whether a kept result is still good;
+    # a folder named after all the sources settles that.
+    before = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = str(_folder() / fingerprint(sources))
+    try:
+        run: Callable[..., int] = numba.njit(cache=True, error_model="numpy")(core.run)
+    finally:
+        numba.config.CACHE_DIR = before
+    return run
+
+
+def _folder() -> Path:
+    """Where compiled code is kept: the program's own folder, else a temporary one."""
+    folder = home() / "compiled"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError:
+        return Path(tempfile.mkdtemp(prefix="negajoule-compiled-"))
