@@ -46,6 +46,7 @@ CODES: dict[str, str] = {
     "C111": "The TLS certificate or its key can't be used.",
     "C112": "A model doesn't fit the memory of its accelerators.",
     "C113": "What is asked for lies too far outside what was measured.",
+    "C114": "The machine is under load, so measuring it would measure the others.",
     "F101": "No fact has this key.",
     "F102": "A catalogue file holds a malformed row.",
     "U101": "Two values of different units can't be added, subtracted or compared.",
