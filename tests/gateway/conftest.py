@@ -63,7 +63,7 @@ def gateway(
     limits = limits or Limits(max_body_bytes=1_000_000)
     here = find_here()
     with Ledger() as ledger:
-        writer = LedgerWriter(ledger, retry_s=0.05)
+        writer = LedgerWriter(ledger, retry_s=0.05, linger_s=0.1, journal=True)
         accounts = Accounts(here, writer, Metrics())
         meter = Meter.for_process()
         splitter = RequestSplitter(meter)

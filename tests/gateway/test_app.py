@@ -268,7 +268,7 @@ def test_a_ledger_that_fails_delays_an_answer_but_never_breaks_it(served, monkey
 
     monkeypatch.setattr(served.ledger, "append", flaky)
     assert post(served.url, CHAT)[0] == 200
-    assert json.loads(get(served.url, "/healthz"))["status"] == "ledger behind"
+    wait_for(lambda: json.loads(get(served.url, "/healthz"))["status"] == "ledger behind")
     broken["now"] = False
     wait_for(lambda: served.ledger.count() == 1)
 

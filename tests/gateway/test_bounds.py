@@ -61,7 +61,7 @@ def test_what_a_token_takes_is_the_most_of_the_latest_calls(figures_j, calls):
         seen.append(joules)
         rates.learn("here", Tokens(1, 0, 1), own(joules))
     latest = seen[-_REMEMBERED:]
-    expected = None if None in latest else max(latest) * 2 / 2 * 2.0 * 10
+    expected = None if None in latest else max(latest) * 2.0 * 10
     assert rates.bound("here", Tokens(4, 0, 6))["J"] == expected
 
 

@@ -244,3 +244,95 @@ class TestRescue:
         assert [one.result(0) for one in lost] == [False] * 3
         counts = [re.match(r"(\d+) rows could be written nowhere", error.message) for error in told]
         assert sum(int(count[1]) for count in counts if count) == 3
+
+
+class TestJournal:
+    def journals(self, ledger):
+        return sorted(ledger.path.parent.glob("*.journal"))
+
+    def killed(self, ledger, rows) -> list[bytes]:
+        """What the journals of a writer hold that is killed before its commit."""
+        writer = LedgerWriter(ledger, linger_s=PATIENCE_S, journal=True)
+        assert all(writer.append(row).result(0) for row in rows)
+        paths = self.journals(ledger)
+        kept = [path.read_bytes() for path in paths]
+        writer.close()
+        assert self.journals(ledger) == []
+        ledger._db.executescript("DROP TRIGGER activity_is_never_deleted; DELETE FROM activity")
+        for path, content in zip(paths, kept, strict=True):
+            path.write_bytes(content)
+        return kept
+
+    def test_a_row_is_safe_at_once_and_in_the_file_when_somebody_reads(self, ledger):
+        writer = LedgerWriter(ledger, linger_s=PATIENCE_S, journal=True)
+        rows = [activity() for _ in range(3)]
+        started_s = time.monotonic()
+        assert all(writer.append(row).done() for row in rows)
+        assert ledger.latest(9) == rows[::-1]
+        assert ledger.get(rows[0].id) == rows[0]
+        assert time.monotonic() - started_s < PATIENCE_S / 2
+        assert sum(path.stat().st_size for path in self.journals(ledger)) == 0
+        writer.close()
+
+    @settings(max_examples=15, deadline=None)
+    @given(st.lists(activities(), min_size=1, max_size=4, unique_by=lambda one: one.id))
+    def test_a_killed_writers_rows_come_back_as_they_were_and_once(self, tmp_path_factory, rows):
+        with Ledger(tmp_path_factory.mktemp("home") / "ledger.sqlite") as ledger:
+            kept = self.killed(ledger, rows)
+            assert ledger.count() == 0
+            LedgerWriter(ledger).close()
+            assert ledger.latest(9) == rows[::-1]
+            assert self.journals(ledger) == []
+            ledger.path.with_name("ledger.again.journal").write_bytes(b"".join(kept))
+            LedgerWriter(ledger).close()  # as if killed between the commit and the journal's end
+            assert ledger.latest(9) == rows[::-1]
+
+    def test_a_torn_last_line_is_put_aside(self, ledger):
+        rows = [activity(), activity()]
+        (kept,) = filter(None, self.killed(ledger, rows))
+        for path in self.journals(ledger):
+            path.write_bytes(kept[:-9] if path.stat().st_size else b"")
+        assert merge_rescued(ledger) == 1
+        assert ledger.latest(9) == rows[:1]
+        assert rescue_path(ledger).with_suffix(".unread.jsonl").read_bytes()[:20] == kept.split(b"\n")[2][:20]
+
+    def test_a_living_writers_journal_is_left_alone(self, ledger):
+        writer = LedgerWriter(ledger, linger_s=PATIENCE_S, journal=True)
+        writer.append(activity())
+        with Ledger(ledger.path) as other:
+            assert merge_rescued(other) == 0
+            assert len(self.journals(ledger)) == 2
+            assert other.count() == 0
+        writer.close()
+        assert ledger.count() == 1
+
+    def test_rows_that_can_be_written_nowhere_else_stay_in_it(self, ledger):
+        rescue_path(ledger).mkdir()
+        failing = Failing(ledger, failures=float("inf"))
+        writer = LedgerWriter(failing, retry_s=3600.0, journal=True)
+        rows = [activity(), activity()]
+        assert all(writer.append(row).result(0) for row in rows)
+        writer.close()
+        rescue_path(ledger).rmdir()
+        assert merge_rescued(ledger) == 2
+        assert ledger.latest(9) == rows[::-1]
+
+    def test_where_the_journal_fails_a_row_is_safe_with_its_commit(self, ledger, monkeypatch):
+        writer = LedgerWriter(ledger, linger_s=0.05, journal=True)
+        monkeypatch.setattr("negajoule.ledger.journal.os.write", lambda *_: 0)
+        written = writer.append(activity())
+        assert not written.done()
+        assert written.result(PATIENCE_S) is True
+        monkeypatch.undo()
+        assert writer.append(activity()).done()
+        writer.close()
+        assert ledger.count() == 2
+
+    def test_who_reads_does_not_wait_for_a_disk_that_fails(self, ledger):
+        writer = LedgerWriter(Failing(ledger, failures=1), retry_s=3600.0, linger_s=PATIENCE_S, journal=True)
+        writer.append(activity())
+        started_s = time.monotonic()
+        assert writer.flush(PATIENCE_S) is False
+        assert time.monotonic() - started_s < PATIENCE_S / 2
+        writer.close()
+        assert merge_rescued(ledger) == 1

@@ -131,7 +131,9 @@ def _serve(
     here = find_here(settings)
     with Ledger() as ledger, closing(open_store(settings["accounts"])) as store:
         look_back(ledger, here)
-        writer = LedgerWriter(ledger, report=lambda error: LOGGER.error("%s", error.message))
+        writer = LedgerWriter(
+            ledger, linger_s=0.1, journal=True, report=lambda error: LOGGER.error("%s", error.message)
+        )
         accounts = Accounts(here, writer, Metrics())
         splitter = RequestSplitter(Meter.for_process())
         backend: Backend

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -17,7 +18,16 @@ if TYPE_CHECKING:
     from negajoule.meter import Share
     from negajoule.units import Footprint
 
-__all__ = ["Accounts", "Tokens", "Watcher"]
+__all__ = ["Accounts", "Tokens", "Watcher", "until_safe"]
+
+
+_LEDGER_PATIENCE_S = 1.0
+
+
+async def until_safe(written: Future[bool]) -> None:
+    """Wait until a row is safe, unless the disk is slow: then the answer goes first."""
+    if not written.done():
+        await asyncio.wait([asyncio.wrap_future(written)], timeout=_LEDGER_PATIENCE_S)
 
 
 class Tokens(NamedTuple):

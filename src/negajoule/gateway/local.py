@@ -11,7 +11,7 @@ import msgspec
 
 from negajoule.engine import Assembly
 from negajoule.errors import EngineError, NegajouleError, RequestError
-from negajoule.gateway.accounts import Tokens
+from negajoule.gateway.accounts import Tokens, until_safe
 from negajoule.gateway.sse import DONE, event
 from negajoule.ledger import new_id
 
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from negajoule.units import Energy, Footprint
 
 __all__ = ["EngineBackend"]
-
-_LEDGER_PATIENCE_S = 1.0
 
 
 class EngineBackend:
@@ -213,8 +211,7 @@ class LocalExchange:
             cpu_seconds=share.cpu_seconds,
             cost=self.cost,
         )
-        # The row is safe before the client sees the end, unless the disk is slow: then the answer goes first.
-        await asyncio.wait([asyncio.wrap_future(written)], timeout=_LEDGER_PATIENCE_S)
+        await until_safe(written)
 
     def _on_progress(self, progress: Progress) -> bool:
         self._backend.splitter.work(self.request_id, progress.tokens, progress.kind)

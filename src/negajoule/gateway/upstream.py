@@ -18,7 +18,7 @@ import aiohttp
 import msgspec
 
 from negajoule.errors import EngineError, NegajouleError, RequestError
-from negajoule.gateway.accounts import Tokens
+from negajoule.gateway.accounts import Tokens, until_safe
 from negajoule.gateway.adapters import Frame, Usage
 from negajoule.gateway.plan import plan_for
 from negajoule.gateway.retry import Retry, passing
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     Estimate = Callable[[str, Tokens], Footprint | None]
 
 __all__ = ["Fleet", "UpstreamBackend"]
-
-_LEDGER_PATIENCE_S = 1.0
 
 _ENDS = re.compile(rb'"finish_reason"\s*:\s*"|"usage"\s*:\s*\{')
 """Events that may be the last: they end a choice or hold the usage."""
@@ -404,7 +402,7 @@ class UpstreamExchange:
             cost=self.cost,
             own=own,
         )
-        await asyncio.wait([asyncio.wrap_future(written)], timeout=_LEDGER_PATIENCE_S)
+        await until_safe(written)
 
     def _footprint(self) -> dict[str, Any]:
         assert self.cost is not None, "a call that has ended has been booked"

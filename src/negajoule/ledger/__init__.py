@@ -5,6 +5,7 @@
 - ``rows``: activities to rows and back
 - ``store``: the SQLite file: append, read, sum
 - ``writer``: one thread that writes, retries and rescues
+- ``journal``: rows that wait for their commit, safe from a kill
 """
 
 from __future__ import annotations

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -13,7 +15,7 @@ from negajoule.units import INDICATORS, Energy, Factor, Footprint, Part, Quantit
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["COLUMNS", "from_row", "to_context", "to_row"]
+__all__ = ["COLUMNS", "Row", "from_row", "to_context", "to_row"]
 
 _PLAIN = (
     "id",
@@ -32,6 +34,8 @@ _PLAIN = (
     "inside",
     "cpu_seconds",
 )
+_plain = attrgetter(*_PLAIN)
+_encode = msgspec.json.Encoder().encode
 _WHO = ("caller", "team", "project")
 _BY_UNIT: dict[str, type[Quantity]] = {kind.unit: kind for kind in Quantity.__subclasses__()}
 
@@ -46,16 +50,46 @@ COLUMNS: tuple[str, ...] = (
 """Columns of an activity, in the order of ``to_row``."""
 
 
+class Row(NamedTuple):
+    """An activity as the ledger holds it.
+
+    Attributes:
+        context: id of what it shares with others.
+        content: that, as JSON.
+        values: in the order of ``COLUMNS``.
+    """
+
+    context: str
+    content: str
+    values: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, activity: Activity) -> Row:
+        """The row of an activity."""
+        context, content = to_context(activity)
+        return cls(context, content, to_row(activity, context))
+
+
 def to_context(activity: Activity) -> tuple[str, str]:
     """Id and JSON of what many activities share: factors, notes, who asked, what a cache avoided."""
     footprint = activity.footprint
-    factors = [[f.name, f.key, f.year, f.quantity.to_dict()] for f in footprint.factors]
-    shared: dict[str, Any] = {"factors": factors, "notes": footprint.notes}
-    who = {name: _storable(value) for name in _WHO if (value := getattr(activity, name))}
-    if who:
-        shared["who"] = who
-    if activity.avoided is not None:
-        shared["avoided"] = activity.avoided
+    who = (activity.caller, activity.team, activity.project)
+    return _context(footprint.factors, footprint.notes, who, activity.avoided)
+
+
+@lru_cache(maxsize=256)
+def _context(
+    factors: tuple[Factor, ...], notes: tuple[str, ...], who: tuple[str, ...], avoided: Energy | None
+) -> tuple[str, str]:
+    shared: dict[str, Any] = {
+        "factors": [[f.name, f.key, f.year, f.quantity.to_dict()] for f in factors],
+        "notes": notes,
+    }
+    named = {name: _storable(value) for name, value in zip(_WHO, who, strict=True) if value}
+    if named:
+        shared["who"] = named
+    if avoided is not None:
+        shared["avoided"] = avoided
     content = msgspec.json.encode(shared)
     return fingerprint(content), content.decode()
 
@@ -72,13 +106,13 @@ def to_row(activity: Activity, context: str) -> tuple[Any, ...]:
         else:
             numbers += (quantity.value, quantity.low, quantity.high)
             bases[name] = (quantity.basis, quantity.boundary)
-    parts = [[p.name, p.source, p.grade, p.energy] for p in footprint.parts]
+    parts = [(p.name, p.source, p.grade, p.energy) for p in footprint.parts]
     return (
-        *(_storable(getattr(activity, name)) for name in _PLAIN),
+        *map(_storable, _plain(activity)),
         footprint.boundary,
         *numbers,
-        msgspec.json.encode(bases).decode(),
-        msgspec.json.encode(parts).decode(),
+        _encode(bases).decode(),
+        _encode(parts).decode(),
         context,
     )
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from negajoule.config import home
 from negajoule.errors import LedgerError
 from negajoule.ledger.migrations import APPLICATION_ID, MIGRATIONS
-from negajoule.ledger.rows import COLUMNS, from_row, to_context, to_row
+from negajoule.ledger.rows import COLUMNS, Row, from_row
 from negajoule.units import INDICATORS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -38,6 +38,7 @@ _IDENTITY = (
     "(SELECT user_version FROM pragma_user_version), "
     "(SELECT count(*) FROM sqlite_master WHERE type = 'table')"
 )
+_CONTEXTS_KEPT = 4096  # known to be in the file already; some hold what only one row says
 _BUSY_S = 10.0  # how long to wait for another process that writes
 # Names in a damaged file may be no text, which the sqlite3 module stumbles over.
 _FAILURES = (sqlite3.Error, UnicodeDecodeError)
@@ -108,6 +109,8 @@ class Ledger:
         except (OSError, *_FAILURES) as error:
             raise self._refusal(error) from None
         self._contexts: set[str] = set()
+        self.before_reading: Callable[[], object] | None = None
+        """Called before rows are read: a writer that still holds some writes them."""
         try:
             self._db.row_factory = sqlite3.Row
             self._check_identity()
@@ -137,8 +140,8 @@ class Ledger:
         """Close the file; the last one out folds the write-ahead log into it."""
         self._db.close()
 
-    def append(self, activities: Iterable[Activity]) -> int:
-        """Write activities in one transaction.
+    def append(self, activities: Iterable[Activity | Row]) -> int:
+        """Write activities, or rows of them, in one transaction.
 
         Returns:
             How many were new; ids already there are left as they are.
@@ -153,11 +156,11 @@ class Ledger:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 for activity in activities:
-                    key, content = to_context(activity)
-                    if key not in self._contexts:
-                        self._db.execute("INSERT OR IGNORE INTO context VALUES (?, ?)", (key, content))
-                        fresh.append(key)
-                    written += self._db.execute(_INSERT, to_row(activity, key)).rowcount
+                    row = activity if isinstance(activity, Row) else Row.of(activity)
+                    if row.context not in self._contexts:
+                        self._db.execute("INSERT OR IGNORE INTO context VALUES (?, ?)", row[:2])
+                        fresh.append(row.context)
+                    written += self._db.execute(_INSERT, row.values).rowcount
                 self._db.execute("COMMIT")
             except BaseException:
                 if self._db.in_transaction:
@@ -165,6 +168,8 @@ class Ledger:
                 raise
         except _FAILURES as error:
             raise self._refusal(error) from None
+        if len(self._contexts) > _CONTEXTS_KEPT:
+            self._contexts.clear()
         self._contexts.update(fresh)
         return written
 
@@ -289,6 +294,8 @@ class Ledger:
             raise self._corrupt(f"a row can't be read: {error}") from None
 
     def _query(self, sql: str, arguments: tuple[Any, ...]) -> list[sqlite3.Row]:
+        if self.before_reading is not None:
+            self.before_reading()
         try:
             return self._db.execute(sql, arguments).fetchall()
         except _FAILURES as error:

@@ -38,7 +38,7 @@ class Part(msgspec.Struct, frozen=True):
     grade: str
 
 
-class Factor(msgspec.Struct, frozen=True):
+class Factor(msgspec.Struct, frozen=True, cache_hash=True):
     """A factor that turned energy or time into an indicator.
 
     Attributes:
