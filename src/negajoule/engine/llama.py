@@ -46,9 +46,11 @@ class LlamaEngine:
         slots: how many requests share the batch.
         threads: threads at work while one request decodes alone.
         batch_threads: threads at work on prompts, and on the tokens of several requests together.
+        step_tokens: prompt tokens computed in a step.
     """
 
     name = "llama.cpp"
+    step_tokens = _PREFILL_STEP_TOKENS
 
     def __init__(
         self,
