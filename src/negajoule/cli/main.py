@@ -38,6 +38,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "negajoule.cli.privacy:privacy",
         "Tell what is stored, where and how much; what never is.",
     ),
+    "profile": (
+        "negajoule.cli.profile:profile",
+        "Measure what a model takes on this machine, prefill and decode apart.",
+    ),
     "report": ("negajoule.cli.report:report", "Totals from the ledger."),
     "run": ("negajoule.cli.run:run", "Measure any command, its children included."),
     "serve": ("negajoule.cli.serve:serve", "Start the OpenAI-compatible server that knows every joule."),

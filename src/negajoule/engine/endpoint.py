@@ -62,7 +62,8 @@ class EndpointEngine:
             silence_s: longest silence before the server counts as gone [s].
 
         Raises:
-            ConfigError: (C101) if the URL is none, the key would travel in the open, or the model must be named.
+            ConfigError: (C101) if the URL is none, the key would travel in the open, or the model must be
+                named.
             EngineError: (E102, E103, E104) if the server can't be asked for its models.
         """
         try:
@@ -247,7 +248,9 @@ def _message(answer: Mapping[str, Any]) -> str:
 def _holds_text(chunk: Mapping[str, Any]) -> bool:
     for choice in chunk.get("choices") or ():
         delta = choice.get("delta") or {}
-        if choice.get("text") or any(delta.get(field) for field in ("content", "reasoning_content", "reasoning")):
+        if choice.get("text") or any(
+            delta.get(field) for field in ("content", "reasoning_content", "reasoning")
+        ):
             return True
     return False
 

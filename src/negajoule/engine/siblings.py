@@ -1,9 +1,9 @@
 """The packaged model in other number formats: one model, several files, made once and checked by hash.
 
-The package carries one file, mostly Q4_1. Its weights are taken back to 32 bits and written again as F16, Q8_0
-or Q4_0 with the package ``gguf``. As llama.cpp's own quantiser does, Q4_0 leaves the token embedding, which is
-the output matrix too, in Q8_0; vectors stay F32. What Q4_1 has lost, no sibling brings back: the siblings
-compare formats on one model, and aren't the files that its makers would publish.
+The package carries one file, mostly Q4_1. Its weights are taken back to 32 bits and written again as F16,
+Q8_0 or Q4_0 with the package ``gguf``. As llama.cpp's own quantiser does, Q4_0 leaves the token embedding,
+which is the output matrix too, in Q8_0; vectors stay F32. What Q4_1 has lost, no sibling brings back: the
+siblings compare formats on one model, and aren't the files that its makers would publish.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import os
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -23,6 +22,7 @@ from negajoule.extras import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 __all__ = ["PACKAGED_FORMAT", "SIBLING_FORMATS", "file_sha256", "precision_sibling"]
 
@@ -64,7 +64,7 @@ def precision_sibling(format_: str, *, folder: Path | None = None, source: Path 
     if name not in SIBLING_FORMATS:
         raise ConfigError(
             f"the format {format_!r} can't be made here",
-            fix=f"use one of {', '.join((*SIBLING_FORMATS, PACKAGED_FORMAT))}, or give a GGUF file of your own",
+            fix=f"use one of {', '.join((*SIBLING_FORMATS, PACKAGED_FORMAT))}, or a GGUF file of your own",
         )
     origin = packaged_model() if source is None else source
     stem = PACKAGED_MODEL_ID if source is None else source.stem.lower()

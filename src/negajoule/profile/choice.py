@@ -1,14 +1,14 @@
 """Which number format does a piece of work at the least cost, by a profile of this machine.
 
-The law of every format is fitted to the same rounds, and refitted to resampled rounds, so that noise common to
-all formats cancels in the margin. What the law itself leaves is added to the interval. Formats that can't be told
-apart are a tie, and of these the widest is chosen: it costs no more and can't answer worse. Quality isn't judged
-here otherwise.
+The law of every format is fitted to the same rounds, and refitted to resampled rounds, so that noise common
+to all formats cancels in the margin. What the law itself leaves is added to the interval. Formats that can't
+be told apart are a tie, and of these the widest is chosen: it costs no more and can't answer worse. Quality
+isn't judged here otherwise.
 """
 
 from __future__ import annotations
 
-from math import exp, log
+from math import exp, hypot, log
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Literal
 
@@ -147,8 +147,8 @@ def _doubt(
     laws: Mapping[str, CostLaw], part: Part, work: tuple[float, float, float], one: str, other: str
 ) -> float:
     """Half-width, as a logarithm, of what both laws leave."""
-    errors = [_error(laws[name], part, work) for name in (one, other)]
-    return NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * sum(error**2 for error in errors) ** 0.5
+    left = hypot(*(_error(laws[name], part, work) for name in (one, other)))
+    return NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * left
 
 
 def _error(law: CostLaw, part: Part, work: tuple[float, float, float]) -> float:
@@ -184,6 +184,6 @@ def _margin(
     """By which share ``one`` is cheaper than ``other``, with its interval."""
     ratio = log(values[one] / values[other])
     low, high = interval([log(draw[one] / draw[other]) for draw in draws])
-    down = ((ratio - min(low, ratio)) ** 2 + doubt**2) ** 0.5
-    up = ((max(high, ratio) - ratio) ** 2 + doubt**2) ** 0.5
+    down = hypot(ratio - min(low, ratio), doubt)
+    up = hypot(max(high, ratio) - ratio, doubt)
     return 1 - exp(ratio), 1 - exp(ratio + up), 1 - exp(ratio - down)

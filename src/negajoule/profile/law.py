@@ -5,9 +5,9 @@ C is the context of the whole batch, n the tokens of a prompt, B the batch, S th
     decode step          = a[B] + b C
     prefill of B prompts = p B n + q B n^2 + s ceil(B n / S)
 
-a is free for each measured batch, because engines switch kernels with the batch: llama.cpp's step of two takes
-more than twice the step of one. Coefficients are least squares of relative errors, none below zero. What
-too few lengths can't tell apart isn't fitted: q needs three lengths, s two, b two contexts.
+a is free for each measured batch, because engines switch kernels with the batch: llama.cpp's step of two
+takes more than twice the step of one. Coefficients are least squares of relative errors, none below zero.
+What too few lengths can't tell apart isn't fitted: q needs three lengths, s two, b two contexts.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class CostLaw(NamedTuple):
     decode_error: float
 
     def step(self, batch: float) -> float:
-        """a at any batch: between measured ones on a line, below 1 and beyond the last on the nearest line."""
+        """The part without context at any batch: on a line between measured ones, and on beyond the last."""
         if len(self.decode) == 1:
             return self.decode[0][1]
         place = bisect_left([known for known, _ in self.decode], batch)
@@ -228,8 +228,10 @@ def _decode(sample: Sample) -> PhaseSample:
     return sample.decode
 
 
-def _fit_prefill(rows: Sequence[tuple[float, float, int]], step_tokens: int) -> tuple[float, float, float, float]:
-    """p, q, s and the relative error, from (cost of a token, half the length of a prompt, batch)."""
+def _fit_prefill(
+    rows: Sequence[tuple[float, float, int]], step_tokens: int
+) -> tuple[float, float, float, float]:
+    """Fit p, q, s and the relative error to (cost of a token, half the length of a prompt, batch)."""
     lengths = len({round(half) for _, half, _ in rows})
     matrix = np.array(
         [
@@ -245,7 +247,7 @@ def _fit_prefill(rows: Sequence[tuple[float, float, int]], step_tokens: int) -> 
 def _fit_decode(
     rows: Sequence[tuple[float, float, int]],
 ) -> tuple[tuple[tuple[int, float], ...], float, float]:
-    """a by batch, b and the relative error, from (cost of a token, mean context of a sequence, batch)."""
+    """Fit a by batch, b and the relative error to (cost of a token, context of a sequence, batch)."""
     batches = sorted({batch for _, _, batch in rows})
     contexts = [[context for _, context, batch in rows if batch == one] for one in batches]
     sloped = any(max(own) > _APART * min(own) for own in contexts)
@@ -267,5 +269,3 @@ def _solved(matrix: Floats) -> tuple[list[float], float]:
     free = len(matrix) - int((found > 0).sum())
     error = sqrt(float(left @ left) / free) if free > 0 else 0.0
     return [float(value) for value in found], error
-
-

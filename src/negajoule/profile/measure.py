@@ -1,9 +1,9 @@
 """Measure one cell: the prompts alone, then their answers with the prompts kept.
 
-Two rounds of the same requests. The first asks for one token each, so all its work is prefill. The second asks
-for the answers; an engine that keeps prompts (llama.cpp's slots, prefix caching) needn't compute them again.
-Its window opens when the last request has its first token and closes when the first answer is whole: nothing
-but decode steps of the full batch lies in between, whatever the engine mixes before.
+Two rounds of the same requests. The first asks for one token each, so all its work is prefill. The second
+asks for the answers; an engine that keeps prompts (llama.cpp's slots, prefix caching) needn't compute them
+again. Its window opens when the last request has its first token and closes when the first answer is whole:
+nothing but decode steps of the full batch lies in between, whatever the engine mixes before.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple, Protocol
-
-import msgspec
 
 from negajoule.errors import EngineError
 from negajoule.profile.cell import PhaseSample, Sample
@@ -87,7 +85,7 @@ class _Edge(NamedTuple):
 class _Track:
     """What one request reported."""
 
-    __slots__ = ("result", "start_s", "stamps_s")
+    __slots__ = ("result", "stamps_s", "start_s")
 
     def __init__(self) -> None:
         self.start_s = 0.0
@@ -107,7 +105,9 @@ class _Track:
         return self.result.timings.prompt_tokens + self.result.timings.cached_tokens
 
 
-def measure_cell(engine: Engine, cell: Cell, prompts: Prompts, gauge: Gauge, *, repeat: int, seed: int) -> Sample:
+def measure_cell(
+    engine: Engine, cell: Cell, prompts: Prompts, gauge: Gauge, *, repeat: int, seed: int
+) -> Sample:
     """Measure one repeat of a cell; blocks until both rounds are done.
 
     Args:
@@ -127,7 +127,9 @@ def measure_cell(engine: Engine, cell: Cell, prompts: Prompts, gauge: Gauge, *, 
         for number in range(cell.batch)
     ]
     start = gauge.read()
-    first = _all_at_once(engine, prompts.task, [{**body, "max_tokens": 1, "cache_prompt": False} for body in bodies])
+    first = _all_at_once(
+        engine, prompts.task, [{**body, "max_tokens": 1, "cache_prompt": False} for body in bodies]
+    )
     end = gauge.read()
     computed = sum(track.result.timings.prompt_tokens for track in first if track.result is not None)
     lengths = [track.prompt_tokens for track in first]

@@ -16,12 +16,11 @@ import msgspec
 from negajoule.errors import ConfigError
 from negajoule.profile.cell import Sample
 from negajoule.profile.law import Reach, cost_of, fit_law
-from negajoule.units import Energy
+from negajoule.units import Basis, Energy
 
 if TYPE_CHECKING:
     from negajoule.physics.serving import StepTable
     from negajoule.profile.law import Cost, CostLaw
-    from negajoule.units import Basis
 
 __all__ = ["SCHEMA", "Ceilings", "EngineFacts", "Machine", "Profile", "WeightsFacts", "load_profile"]
 
@@ -224,6 +223,11 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag
             ) from None
 
     def energy_law(self, format_: str) -> CostLaw:
+        """The fitted law of energy.
+
+        Raises:
+            ConfigError: (C101) for an unknown format, (C107) if the profile holds no energy.
+        """
         law = self.law(format_, "energy")
         if law is None or self.energy_basis is None:
             raise ConfigError(
@@ -259,7 +263,9 @@ def load_profile(path: Path | str) -> Profile:
         data = file.read_bytes()
     except OSError as error:
         raise ConfigError(
-            f"can't read the profile {file}: {error.strerror}", code="C106", fix="negajoule profile MODEL --out FILE"
+            f"can't read the profile {file}: {error.strerror}",
+            code="C106",
+            fix="negajoule profile MODEL --out FILE",
         ) from None
     try:
         found = msgspec.json.decode(data, type=Profile)
@@ -280,6 +286,6 @@ def _unreadable(file: Path, data: bytes, error: Exception) -> ConfigError:
             code="C106",
             fix="make it again with `negajoule profile`, or read it with the version that wrote it",
         )
-    return ConfigError(f"{file} isn't a profile: {error}", code="C106", fix="make it with `negajoule profile`")
-
-
+    return ConfigError(
+        f"{file} isn't a profile: {error}", code="C106", fix="make it with `negajoule profile`"
+    )

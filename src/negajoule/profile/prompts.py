@@ -16,10 +16,7 @@ __all__ = ["TokenPrompts", "WordPrompts"]
 _IDS = range(300, 4300)
 """Ordinary tokens of every vocabulary in use: above bytes and marks, below the smallest vocabularies' end."""
 
-_WORDS = (
-    "the river and a stone house by the old road in spring when cold rain fell on green fields while children "
-    "sang of the sea and one black bird sat upon the high wall near our garden gate"
-).split()
+_WORDS = ("the", "river", "and", "a", "stone", "house", "by", "old", "road", "in", "spring", "rain", "sea")
 
 
 class TokenPrompts:

@@ -21,7 +21,8 @@ def step_table_of(profile: Profile, format_: str | None = None) -> StepTable:
         format_: number format; may be left out if there is one.
 
     Raises:
-        ConfigError: (C101) if the format is unknown or must be named, (C107) if energy or idle power is missing.
+        ConfigError: (C101) if the format is unknown or must be named, (C107) if energy or idle power is
+            missing.
     """
     if format_ is None:
         if len(profile.formats) > 1:

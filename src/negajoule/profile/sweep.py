@@ -1,7 +1,7 @@
 """What to measure, in which order, and the measuring itself.
 
-Every round measures every cell once, in an order drawn anew; the formats of a cell follow each other at once, so
-that a slow minute of the machine meets all of them. Each engine is warmed up before the first round.
+Every round measures every cell once, in an order drawn anew; the formats of a cell follow each other at once,
+so that a slow minute of the machine meets all of them. Each engine is warmed up before the first round.
 """
 
 from __future__ import annotations
@@ -121,8 +121,8 @@ def run_sweep(
         holds = engine.models[0].context_tokens
         if sweep.context_tokens > holds:
             raise ConfigError(
-                f"a prompt of {max(sweep.prompts)} and an answer of {max(sweep.outputs)} tokens don't fit the "
-                f"context of {holds}",
+                f"a prompt of {max(sweep.prompts)} and an answer of {max(sweep.outputs)} tokens don't fit "
+                f"the context of {holds}",
                 fix="shorten --prompt or --output",
             )
     formats = tuple(target.engines)

@@ -187,7 +187,8 @@ def _llama(model: str, files: Mapping[str, Path], sweep: Sweep, threads: int | N
 def _server(url: str, formats: Sequence[str], served_model: str | None, key: str | None) -> Target:
     if len(formats) > 1:
         raise ConfigError(
-            "a server has its weights in one format", fix="profile each server, and name the format in --formats"
+            "a server has its weights in one format",
+            fix="profile each server, and name the format in --formats",
         )
     engine = EndpointEngine(url, model=served_model, key=key)
     card = engine.models[0]
@@ -224,7 +225,9 @@ def _folder(path: Path, sweep: Sweep, formats: Sequence[str], threads: int | Non
     with ExitStack() as stack:
         engines: dict[str, TransformersEngine] = {}
         for name in names:
-            engines[name] = TransformersEngine(path, number_format=name, slots=max(sweep.batches), threads=threads)
+            engines[name] = TransformersEngine(
+                path, number_format=name, slots=max(sweep.batches), threads=threads
+            )
             stack.callback(engines[name].close)
         first = next(iter(engines.values()))
         target = Target(
@@ -274,7 +277,8 @@ def _require_memory(weights: Sequence[WeightsFacts], context_tokens: int) -> Non
     import psutil
 
     needed = sum(
-        (one.size_bytes or 0) + (one.kv_bytes_per_token or 0) * context_tokens + _BESIDE_BYTES for one in weights
+        (one.size_bytes or 0) + (one.kv_bytes_per_token or 0) * context_tokens + _BESIDE_BYTES
+        for one in weights
     )
     free = psutil.virtual_memory().available
     if needed > free:
