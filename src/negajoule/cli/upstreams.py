@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from negajoule.config import Settings
     from negajoule.gateway import Accounts, Fleet
+    from negajoule.gateway.colocated import Colocated
     from negajoule.gateway.plan import UpstreamPlan
     from negajoule.gateway.server import Server
     from negajoule.instrument import Here
@@ -117,10 +118,25 @@ class Upstreams:
             asked = (plan, key, silence_s)
             before, server = self._servers.get(plan.name, (None, None))
             if server is None or before != asked:
-                server = Server(plan, estimate=upstream_cost(plan.base, here), key=key, silence_s=silence_s)
+                server = Server(
+                    plan,
+                    estimate=upstream_cost(plan.base, here),
+                    key=key,
+                    silence_s=silence_s,
+                    metered=_meter(plan, here),
+                )
             made[plan.name] = (asked, server)
         self._servers = made
         return [server for _, server in made.values()]
+
+
+def _meter(plan: UpstreamPlan, here: Here) -> Colocated | None:
+    if plan.metered_by is None:
+        return None
+    from negajoule.gateway.colocated import meter_for
+    from negajoule.meter import find_probes
+
+    return meter_for(plan, here, find_probes())
 
 
 def _read(settings: Settings) -> tuple[tuple[UpstreamPlan, ...], dict[str, str]]:

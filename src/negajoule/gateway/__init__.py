@@ -29,12 +29,16 @@ What stands behind:
 - ``plan``: which servers those are
 - ``routes``: which of them answers a call
 - ``fit``: whether it could
+- ``replicas``: which of several that are alike
+- ``turnover``: others in their place while they run
+- ``colocated``: the joules of one that runs on this machine
 - ``server``: one of them
 - ``words``: a call in its dialect
 - ``breaker``: leaves it alone while it keeps failing
 - ``retry``: when to try again
 - ``upstream_cost``: the estimate of what its model costs
 - ``bounds``: the most a call can use
+- ``prices``: what it costs in money
 - ``spending``: what reaches it within its budgets
 - ``cache``: answers kept in memory
 - ``cached``: what is answered from there, and what that avoided

@@ -9,6 +9,11 @@ models = {big = "claude-opus-4"}  # or a list of names; all that it has by defau
 fallback = ["other"]              # upstreams to ask instead before the first byte, in order
 context_tokens = 200000           # the models' context window
 capabilities = ["tools", "vision", "json"]
+replicas = ["http://10.0.0.2:8000"] # further addresses of the same; calls are spread over them
+imbalance_j = 20.0                # joules that one call more than at the least busy replica may save
+metered_by = "nvml:0"             # the instrument here that reads the server's accelerators: "nvml:0,1"
+batch_metrics = "http://127.0.0.1:8000/metrics" # what shares its joules out; the server's own by default
+native = ["responses"]            # calls it takes as they are: of responses, count_tokens
 currency = "EUR"                  # of the prices, for budgets in money
 prices = {big = {input = 5.0, output = 25.0, cached = 0.5}} # per million tokens, by public name or "*"
 """
@@ -26,9 +31,9 @@ from negajoule.gateway.adapters import PROVIDERS, Provider
 from negajoule.gateway.prices import Price
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["CAPABILITIES", "UpstreamPlan", "keys_of", "plan_for", "read_plan"]
+__all__ = ["CAPABILITIES", "NATIVE", "UpstreamPlan", "keys_of", "plan_for", "read_plan"]
 
 CAPABILITIES = ("audio", "files", "json", "tools", "vision")
 """What a model may be able to do besides answering text with text."""
@@ -44,9 +49,18 @@ _KEYS = (
     "capabilities",
     "currency",
     "prices",
+    "replicas",
+    "imbalance_j",
+    "metered_by",
+    "batch_metrics",
+    "native",
 )
+NATIVE = ("count_tokens", "responses")
+"""Calls that a server may take as they are, without translation."""
+
 _PRICES = ("input", "output", "cached")
 _CURRENCY = re.compile(r"[A-Z]{3}")
+_INSTRUMENT = re.compile(r"[a-z]+:[A-Za-z0-9-]+(,[A-Za-z0-9-]+)*")
 _VERSION = re.compile(r"v\d+\w*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -64,6 +78,11 @@ class UpstreamPlan(msgspec.Struct, frozen=True):
         context_tokens: size of its models' context window; ``None`` if unknown.
         capabilities: what its models can do; ``None`` if unknown.
         prices: what is paid for its models, by public name; ``*`` stands for all others.
+        replica_of: the name that several servers of the same models share; empty for a single one.
+        imbalance_j: what it is worth not to wait behind one call more than at the least busy replica [J].
+        metered_by: the instrument that reads its accelerators, and which; ``None`` for none.
+        batch_metrics: address that tells how its batch is made up.
+        native: calls that it takes as they are.
     """
 
     name: str
@@ -75,6 +94,11 @@ class UpstreamPlan(msgspec.Struct, frozen=True):
     context_tokens: int | None = None
     capabilities: frozenset[str] | None = None
     prices: dict[str, Price] = {}
+    replica_of: str = ""
+    imbalance_j: float = 20.0
+    metered_by: str | None = None
+    batch_metrics: str | None = None
+    native: frozenset[str] = frozenset()
 
     @property
     def limitless(self) -> bool:
@@ -114,6 +138,15 @@ def read_plan(tables: object, origin: str) -> tuple[UpstreamPlan, ...]:
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise _wrong(f"{origin}: upstream", "must be tables, each under [[upstream]]")
     plans = tuple(_read(table, f"{origin}: upstream[{place}]") for place, table in enumerate(tables))
+    _check(plans, origin)
+    return tuple(
+        plan
+        for plan, table in zip(plans, tables, strict=True)
+        for plan in _with_replicas(plan, table, f"{origin}: upstream {plan.name}.replicas")
+    )
+
+
+def _check(plans: Sequence[UpstreamPlan], origin: str) -> None:
     names = [plan.name for plan in plans]
     for place, plan in enumerate(plans):
         at = f"{origin}: upstream[{place}]"
@@ -131,7 +164,29 @@ def read_plan(tables: object, origin: str) -> tuple[UpstreamPlan, ...]:
                 raise _wrong(
                     f"{at}.fallback", f"{other!r} is paid in another currency: {mixed} can't be mixed"
                 )
-    return plans
+
+
+def _with_replicas(plan: UpstreamPlan, table: Mapping[str, Any], at: str) -> tuple[UpstreamPlan, ...]:
+    """One plan for each address of a server that has several; each falls back to all others."""
+    further = _texts(table.get("replicas", []), at)
+    if not further:
+        return (plan,)
+    if plan.metered_by is not None:
+        raise _wrong(at, "can't be given with metered_by: each metered server needs a table of its own")
+    bases = [plan.base, *(_base(url, plan.provider, at) for url in further)]
+    if len(set(bases)) < len(bases):
+        raise _wrong(at, "must hold other addresses than url, each once")
+    names = [plan.name, *(f"{plan.name}#{place}" for place in range(2, len(bases) + 1))]
+    return tuple(
+        msgspec.structs.replace(
+            plan,
+            name=name,
+            base=base,
+            replica_of=plan.name,
+            fallback=(*(other for other in names if other != name), *plan.fallback),
+        )
+        for name, base in zip(names, bases, strict=True)
+    )
 
 
 def _read(table: Mapping[str, Any], at: str) -> UpstreamPlan:
@@ -162,6 +217,10 @@ def _read(table: Mapping[str, Any], at: str) -> UpstreamPlan:
         context_tokens=_tokens(table.get("context_tokens"), f"{at}.context_tokens"),
         capabilities=_capabilities(table.get("capabilities"), f"{at}.capabilities"),
         prices=_prices(table.get("prices"), _text(table, "currency", at), at),
+        imbalance_j=_amount(table.get("imbalance_j", 20.0), f"{at}.imbalance_j"),
+        metered_by=_instrument(_text(table, "metered_by", at), f"{at}.metered_by"),
+        batch_metrics=_text(table, "batch_metrics", at) or None,
+        native=_chosen(table.get("native", []), NATIVE, f"{at}.native"),
     )
 
 
@@ -193,13 +252,27 @@ def _models(value: object, at: str) -> dict[str, str]:
     return given
 
 
+def _amount(value: object, at: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e9:
+        raise _wrong(at, f"must be an amount of at least 0, not {value!r}")
+    return float(value)
+
+
+def _instrument(value: str, at: str) -> str | None:
+    if value and not _INSTRUMENT.fullmatch(value):
+        raise _wrong(at, f'must be an instrument and its devices such as "nvml:0", not {value!r}')
+    return value or None
+
+
 def _capabilities(value: object, at: str) -> frozenset[str] | None:
-    if value is None:
-        return None
+    return None if value is None else _chosen(value, CAPABILITIES, at)
+
+
+def _chosen(value: object, allowed: Sequence[str], at: str) -> frozenset[str]:
     given = _texts(value, at)
     for name in given:
-        if name not in CAPABILITIES:
-            raise _wrong(at, f"may hold {', '.join(CAPABILITIES)}, not {name!r}")
+        if name not in allowed:
+            raise _wrong(at, f"may hold {', '.join(allowed)}, not {name!r}")
     return frozenset(given)
 
 
@@ -219,8 +292,7 @@ def _price(table: object, currency: str, at: str) -> Price:
     if not isinstance(table, dict) or not {"input", "output"} <= set(table) <= set(_PRICES):
         raise _wrong(at, "must hold input and output, and may hold cached, each per million tokens")
     for key, value in table.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e9:
-            raise _wrong(f"{at}.{key}", f"must be an amount of at least 0, not {value!r}")
+        _amount(value, f"{at}.{key}")
     cached = table.get("cached")
     return Price(
         currency, float(table["input"]), float(table["output"]), None if cached is None else float(cached)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,14 @@ import msgspec
 from negajoule.errors import EngineError
 from negajoule.gateway.adapters import listed_models, refusal
 from negajoule.gateway.breaker import Breaker
+from negajoule.gateway.logs import log_crash
 from negajoule.gateway.retry import retry_after_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from negajoule.gateway.accounts import Tokens
+    from negajoule.gateway.colocated import Colocated
     from negajoule.gateway.plan import UpstreamPlan
     from negajoule.units import Footprint
 
@@ -38,13 +41,21 @@ class Server:
         estimate: footprint of its models' own work; ``None`` from it means unknown.
         key: its key; without it none is sent, never the client's.
         silence_s: longest silence before it counts as gone [s].
+        metered: meters its calls, if it runs on this machine and an instrument reads it.
     """
 
     def __init__(
-        self, plan: UpstreamPlan, *, estimate: Estimate, key: str | None = None, silence_s: float = 600.0
+        self,
+        plan: UpstreamPlan,
+        *,
+        estimate: Estimate,
+        key: str | None = None,
+        silence_s: float = 600.0,
+        metered: Colocated | None = None,
     ) -> None:
         self.plan = plan
         self.estimate = estimate
+        self.metered = metered
         self.breaker = Breaker()
         self._headers = plan.provider.greeting(key)
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=silence_s)
@@ -136,8 +147,28 @@ class Server:
         failure.retry_after_s = max(1.0, self.breaker.wait_s(now_s))
         return failure
 
+    def cost_of(self, model: str, tokens: Tokens, begun_s: float) -> Footprint | None:
+        """What a call that has just ended took of it; a call isn't broken because that can't be worked out.
+
+        Args:
+            model: its name of the model.
+            tokens: what was counted.
+            begun_s: when the call was sent, on the monotonic clock [s].
+
+        Returns:
+            Metered if it can be, else estimated; ``None`` if it isn't known.
+        """
+        try:
+            estimated = self.estimate(model, tokens)
+            return estimated if self.metered is None else self.metered.cost(begun_s, tokens, estimated)
+        except Exception as error:
+            log_crash(error)
+            return None
+
     async def close(self) -> None:
         """Let the connections go."""
+        if self.metered is not None:
+            await asyncio.to_thread(self.metered.close)
         if self._session is not None:
             await self._session.close()
 

@@ -21,6 +21,7 @@ from negajoule.errors import EngineError, NegajouleError, RequestError
 from negajoule.gateway.accounts import Tokens, until_safe
 from negajoule.gateway.adapters import Frame, Usage
 from negajoule.gateway.plan import plan_for
+from negajoule.gateway.replicas import Replicas
 from negajoule.gateway.retry import Retry, passing
 from negajoule.gateway.routes import Routes
 from negajoule.gateway.server import Server, decoded
@@ -76,6 +77,7 @@ class Fleet:
         self.routes = Routes(servers)
         self.retired: list[Server] = []
         self.leaving: set[asyncio.Task[None]] = set()
+        self.replicas = Replicas(self.running_at)
         self._open: set[UpstreamExchange] = set()
 
     async def models(self) -> list[dict[str, Any]]:
@@ -92,7 +94,10 @@ class Fleet:
         Raises:
             RequestError: (R102, R103, R104) if no server has the model, or none that could answer this call.
         """
-        exchange = UpstreamExchange(self, call, self.routes.find(call))
+        routes = self.routes.find(call)
+        if routes[0].server.plan.replica_of:
+            routes = self.replicas.order(call, routes)
+        exchange = UpstreamExchange(self, call, routes)
         self._open.add(exchange)
         return exchange
 
@@ -104,6 +109,10 @@ class Fleet:
             task.cancel()
         for server in (*self.routes.servers, *self.retired):
             await server.close()
+
+    def running_at(self, server: Server) -> int:
+        """How many calls run at a server."""
+        return sum(exchange.is_at(server) for exchange in self._open)
 
     def may_ask(self, server: Server) -> bool:
         """Whether a call under way may come to a server."""
@@ -172,6 +181,7 @@ class UpstreamExchange:
         self._route = routes[0]
         self._tries: list[str] = []
         self._started_s = time.time()
+        self._asked_s = 0.0
         self._response: aiohttp.ClientResponse | None = None
         self._begun = False
         self._stream: UpstreamStream | None = None
@@ -213,6 +223,10 @@ class UpstreamExchange:
             if self._held is not None:
                 yield event(self._held)
             raise EngineError("the upstream broke off before the end of its answer", code="E103")
+
+    def is_at(self, server: Server) -> bool:
+        """Whether a server is the one that it is at now."""
+        return self._route.server is server
 
     def may_ask(self, server: Server) -> bool:
         """Whether it may come to a server."""
@@ -292,6 +306,7 @@ class UpstreamExchange:
             raise EngineError("the client went away", code="E103", status=499)
         if not server.breaker.enter(time.monotonic()):
             raise server.resting(time.monotonic())
+        self._asked_s = time.monotonic()
         try:
             self._response = response = await server.post(path, body, self._call.headers)
             if self.cost is not None:
@@ -377,7 +392,7 @@ class UpstreamExchange:
         fleet, route = self._fleet, self._route
         share = fleet.splitter.end(self.request_id)
         own = fleet.accounts.here.cost(share.parts, share.node_seconds)
-        theirs = route.server.estimate(route.model, self.tokens)
+        theirs = route.server.cost_of(route.model, self.tokens, self._asked_s)
         if theirs is None:
             note = "the energy of the upstream's model isn't known; the parts list this machine's only"
             cost = Footprint(
