@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import socket
 import threading
 import time
@@ -17,14 +18,14 @@ from negajoule.gateway.limits import Limits
 from negajoule.gateway.listener import uvicorn_options
 from negajoule.instrument import find_here
 from negajoule.ledger import Ledger, LedgerWriter
-from negajoule.meter import Meter, RequestSplitter
+from negajoule.meter import Meter, PassingSplitter, RequestSplitter, Splitter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from negajoule.gateway.backend import Backend
 
-    MakeBackend = Callable[[RequestSplitter, Accounts], Backend]
+    MakeBackend = Callable[[Splitter, Accounts], Backend]
 
 
 class Running(NamedTuple):
@@ -33,7 +34,7 @@ class Running(NamedTuple):
     url: str
     ledger: Ledger
     writer: LedgerWriter
-    splitter: RequestSplitter
+    splitter: Splitter
     meter: Meter
 
 
@@ -57,7 +58,12 @@ def serving(app, **options) -> Iterator[str]:
 
 @contextlib.contextmanager
 def gateway(
-    make_backend: MakeBackend, *, limits: Limits | None = None, more_pages=(), **options
+    make_backend: MakeBackend,
+    *,
+    limits: Limits | None = None,
+    more_pages=(),
+    splitting: type[Splitter] = RequestSplitter,
+    **options,
 ) -> Iterator[Running]:
     """Run our gateway with a fresh ledger; options go to ``create_app``."""
     limits = limits or Limits(max_body_bytes=1_000_000)
@@ -66,7 +72,7 @@ def gateway(
         writer = LedgerWriter(ledger, retry_s=0.05, linger_s=0.1, journal=True)
         accounts = Accounts(here, writer, Metrics())
         meter = Meter.for_process()
-        splitter = RequestSplitter(meter)
+        splitter = splitting(meter)
 
         class _Late:
             """The backend needs a running loop, which the server makes."""
@@ -100,6 +106,10 @@ def gateway(
         finally:
             writer.close()
             meter.close()
+
+
+passing_gateway = functools.partial(gateway, splitting=PassingSplitter)
+"""One with upstreams behind."""
 
 
 @pytest.fixture

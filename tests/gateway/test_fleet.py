@@ -20,7 +20,8 @@ from negajoule.gateway.server import Server
 from negajoule.units import Energy, Footprint
 
 from .adapters.front import Front
-from .conftest import gateway, serving
+from .conftest import passing_gateway as gateway
+from .conftest import serving
 
 ASK = {"model": "big", "messages": [{"role": "user", "content": "hello"}]}
 PLAIN = {

@@ -16,7 +16,8 @@ from starlette.routing import Route
 from negajoule.gateway import UpstreamBackend
 from negajoule.units import Carbon, Energy, Footprint, Part
 
-from .conftest import gateway, serving
+from .conftest import passing_gateway as gateway
+from .conftest import serving
 
 CHAT = {"model": "big", "messages": [{"role": "user", "content": "héllo"}], "tools": [], "seed": 3}
 USAGE = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}

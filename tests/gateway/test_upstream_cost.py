@@ -10,7 +10,8 @@ from negajoule.config import Settings
 from negajoule.gateway import Tokens, UpstreamBackend, upstream_cost
 from negajoule.instrument import find_here
 
-from .conftest import gateway, serving
+from .conftest import passing_gateway as gateway
+from .conftest import serving
 from .test_upstream import Upstream, post
 
 

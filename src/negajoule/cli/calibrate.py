@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from negajoule.cli.calibrate_serving import calibrate_deployment, serving_options
 from negajoule.cli.output import json_option, print_json, say
 from negajoule.errors import ConfigError, MeterError
 from negajoule.meter import find_probes, load_calibration, read_host, save_calibration
@@ -45,18 +46,36 @@ _NOTHING = "M101"
 )
 @click.option("--show", is_flag=True, help="Show what is used now; measure nothing.")
 @click.option("--forget", is_flag=True, help="Go back to the catalogue's range.")
+@click.option("--serving", is_flag=True, help="Calibrate a model where it is served, by three points.")
+@serving_options
 @json_option
-def calibrate(meter_file: Path | None, seconds: float, show: bool, forget: bool, as_json: bool) -> None:
+def calibrate(
+    meter_file: Path | None,
+    seconds: float,
+    show: bool,
+    forget: bool,
+    serving: bool,
+    as_json: bool,
+    **deployment: Any,  # noqa: ANN401 (what serving_options adds)
+) -> None:
     """Fit idle power and power of a busy thread on this machine, against a counter or a meter's file.
 
     Keeps none, a quarter, half, three quarters and all of the processors busy in turn; let nothing else run.
     Where there is nothing to calibrate against, the catalogue's range stays, and the exit code is 0 all the
     same: nothing has failed.
 
+    With --serving: idle power, power above idle and one factor on time of a model where it is served, from
+    three measured points: idle, a batch of one and the largest batch. Predictions use them from then on.
+
     Example: negajoule calibrate --meter-file wattmeter.csv --seconds 20
     """
     if show + forget + (meter_file is not None) > 1:
         raise click.UsageError("--meter-file, --show and --forget exclude each other")
+    if serving:
+        if meter_file is not None:
+            raise click.UsageError("--serving reads counters here, no --meter-file")
+        calibrate_deployment(**deployment, show=show, forget=forget, as_json=as_json)
+        return
     host = read_host()
     if show:
         found = load_calibration(host)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from negajoule.gateway import Accounts, BudgetedBackend, Door, Fleet, Gateway
     from negajoule.gateway.backend import Backend
     from negajoule.gateway.prices import Tariff
-    from negajoule.meter import RequestSplitter
+    from negajoule.meter import Splitter
 
 __all__ = ["serve"]
 
@@ -125,7 +125,7 @@ def _serve(
     from negajoule.instrument import find_here
     from negajoule.ledger import Ledger, LedgerWriter
     from negajoule.ledger.accounts import Teller, open_store, workers_folder
-    from negajoule.meter import Meter, RequestSplitter
+    from negajoule.meter import Meter, PassingSplitter, RequestSplitter
 
     log = configure(settings["log_format"], settings["log_level"], hide=upstreams.secrets)
     here = find_here(settings)
@@ -135,19 +135,21 @@ def _serve(
             ledger, linger_s=0.1, journal=True, report=lambda error: LOGGER.error("%s", error.message)
         )
         accounts = Accounts(here, writer, Metrics())
-        splitter = RequestSplitter(Meter.for_process())
+        splitter: Splitter
         backend: Backend
         estimate = None
         fleet: Fleet | None = None
         tariff: Tariff | None = None
         if upstreams:
+            splitter = PassingSplitter(Meter.for_process())
             backend = fleet = upstreams.fleet(here, splitter, accounts)
             estimate = fleet.dearest
             tariff = TokenTariff(fleet)
             behind = str(upstreams)
         else:
             assert engine is not None, "without an upstream there is an engine"
-            backend = EngineBackend(engine, splitter, accounts)
+            splitter = steps = RequestSplitter(Meter.for_process())
+            backend = EngineBackend(engine, steps, accounts)
             behind = f"{engine.name}: {', '.join(card.id for card in engine.models)}"
             if settings["price_per_kwh"] is not None:
                 pue = here.factors.pue.quantity.high
@@ -195,9 +197,7 @@ def _serve(
     return outcome[0] if outcome else 0
 
 
-def _cached(
-    backend: BudgetedBackend, settings: Settings, splitter: RequestSplitter, accounts: Accounts
-) -> Backend:
+def _cached(backend: BudgetedBackend, settings: Settings, splitter: Splitter, accounts: Accounts) -> Backend:
     """The backend behind a cache of answers, if one is wanted."""
     if settings["cache"] == "off":
         return backend

@@ -74,6 +74,12 @@ STORED: tuple[Place, ...] = (
         ),
     ),
     Place(
+        "rows on their way",
+        "ledger.*.journal",
+        "rows of the ledger that wait for their commit",
+        "the server when they are in the ledger, or the next start",
+    ),
+    Place(
         "rescued rows",
         "ledger.rescue.jsonl",
         "rows of the ledger that couldn't be written",

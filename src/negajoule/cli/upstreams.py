@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from negajoule.gateway.plan import UpstreamPlan
     from negajoule.gateway.server import Server
     from negajoule.instrument import Here
-    from negajoule.meter import RequestSplitter
+    from negajoule.meter import Splitter
 
 __all__ = ["Upstreams"]
 
@@ -65,7 +65,7 @@ class Upstreams:
         """Their keys, which logs must never show."""
         return list(self._keys.values())
 
-    def fleet(self, here: Here, splitter: RequestSplitter, accounts: Accounts) -> Fleet:
+    def fleet(self, here: Here, splitter: Splitter, accounts: Accounts) -> Fleet:
         """The backend that passes calls on to them."""
         from negajoule.gateway import Fleet
         from negajoule.gateway.retry import Retry

@@ -37,6 +37,15 @@ class Tokens(NamedTuple):
     cached: int | None = None
     output: int | None = None
 
+    def larger(self, other: Tokens) -> Tokens:
+        """What to believe of two counts of one answer: the larger ones, and fewer out of a cache."""
+        cached = [count for count in (self.cached, other.cached) if count is not None]
+        return Tokens(
+            max((count for count in (self.prompt, other.prompt) if count is not None), default=None),
+            min(cached, default=None),
+            max((count for count in (self.output, other.output) if count is not None), default=None),
+        )
+
 
 class Watcher(Protocol):
     """Hears how each call ended."""

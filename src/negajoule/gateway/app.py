@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from negajoule.gateway.traces import Tracer
     from negajoule.gateway.wire import Call
     from negajoule.ledger import Ledger
-    from negajoule.meter import RequestSplitter
+    from negajoule.meter import Splitter
     from negajoule.units import Footprint
 
 __all__ = ["Gateway", "create_app"]
@@ -65,7 +65,7 @@ class Gateway:
         self,
         backend: Backend,
         accounts: Accounts,
-        splitter: RequestSplitter,
+        splitter: Splitter,
         pages: Sequence[BaseRoute],
         door: Door,
         limits: Limits,
@@ -298,7 +298,7 @@ def create_app(
     *,
     backend: Backend,
     accounts: Accounts,
-    splitter: RequestSplitter,
+    splitter: Splitter,
     ledger: Ledger,
     pages: Sequence[BaseRoute] = (),
     door: Door | None = None,

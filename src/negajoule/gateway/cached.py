@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from negajoule.gateway.cache import AnswerCache
     from negajoule.gateway.wire import Call
     from negajoule.ledger import Status
-    from negajoule.meter import RequestSplitter
+    from negajoule.meter import Splitter
     from negajoule.units import Footprint
 
 __all__ = ["CachedBackend"]
@@ -51,7 +51,7 @@ class CachedBackend:
         self,
         inner: Backend,
         cache: AnswerCache,
-        splitter: RequestSplitter,
+        splitter: Splitter,
         accounts: Accounts,
         cheaper_models: Sequence[str] = (),
     ) -> None:

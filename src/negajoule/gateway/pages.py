@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from negajoule.gateway.accounts import Accounts
     from negajoule.gateway.backend import Backend
     from negajoule.ledger import Ledger
-    from negajoule.meter import RequestSplitter
+    from negajoule.meter import Splitter
 
 __all__ = ["Pages"]
 
@@ -36,9 +36,7 @@ class Pages:
         ledger: read for single footprints.
     """
 
-    def __init__(
-        self, backend: Backend, accounts: Accounts, splitter: RequestSplitter, ledger: Ledger
-    ) -> None:
+    def __init__(self, backend: Backend, accounts: Accounts, splitter: Splitter, ledger: Ledger) -> None:
         self._backend = backend
         self._accounts = accounts
         self._splitter = splitter

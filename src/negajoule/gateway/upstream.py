@@ -39,11 +39,13 @@ if TYPE_CHECKING:
     from negajoule.gateway.routes import Route
     from negajoule.gateway.wire import Call
     from negajoule.ledger import Status
-    from negajoule.meter import RequestSplitter
+    from negajoule.meter import Splitter
 
     Estimate = Callable[[str, Tokens], Footprint | None]
 
 __all__ = ["Fleet", "UpstreamBackend"]
+
+_UNCOUNTED = Tokens()
 
 _ENDS = re.compile(rb'"finish_reason"\s*:\s*"|"usage"\s*:\s*\{')
 """Events that may be the last: they end a choice or hold the usage."""
@@ -66,7 +68,7 @@ class Fleet:
     def __init__(
         self,
         servers: Sequence[Server],
-        splitter: RequestSplitter,
+        splitter: Splitter,
         accounts: Accounts,
         *,
         retry: Retry | None = None,
@@ -155,7 +157,7 @@ class UpstreamBackend(Fleet):
     def __init__(
         self,
         url: str,
-        splitter: RequestSplitter,
+        splitter: Splitter,
         accounts: Accounts,
         *,
         estimate: Estimate,
@@ -378,7 +380,8 @@ class UpstreamExchange:
             self._take(Usage.of(usage))
 
     def _take(self, usage: Usage) -> None:
-        self.tokens = Tokens(usage.prompt, usage.cached, usage.completion)
+        told = Tokens(usage.prompt, usage.cached, usage.completion)
+        self.tokens = told if self.tokens == _UNCOUNTED else self.tokens.larger(told)
 
     async def _book(self, status: Status) -> None:
         if self.cost is not None:

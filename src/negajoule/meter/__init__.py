@@ -18,6 +18,7 @@
 - ``ranks``: machine-wide readings of many ranks, each device once
 - ``journal``: a run's totals on disk while it runs
 - ``requests``: what the meter reads, split over the requests of a batching engine
+- ``passing``: the same for calls that are only passed on, with few readings
 - ``steps``: the steps of that engine, told apart by what its sequences report
 
 What only some callers need (calibration, journal, ranks, requests, chassis) is imported when first used.
@@ -41,8 +42,9 @@ if TYPE_CHECKING:
     from negajoule.meter.calibration import Calibration, load_calibration, save_calibration
     from negajoule.meter.chassis import chassis_probe
     from negajoule.meter.journal import Journal, JournalEntry, journal_folder, merge_journals, unfinished
+    from negajoule.meter.passing import PassingSplitter
     from negajoule.meter.ranks import DeviceReading, device_readings, merge_ranks
-    from negajoule.meter.requests import Balance, RequestSplitter, Share
+    from negajoule.meter.requests import Balance, RequestSplitter, Share, Splitter
 
 __all__ = [
     "Balance",
@@ -55,11 +57,13 @@ __all__ = [
     "JournalEntry",
     "MachineUsage",
     "Meter",
+    "PassingSplitter",
     "Probe",
     "Reading",
     "RequestSplitter",
     "Share",
     "Snapshot",
+    "Splitter",
     "Window",
     "adopt_orphans",
     "calibrate_machine",
@@ -93,7 +97,9 @@ __getattr__ = names_from(
         "merge_journals": ".journal",
         "unfinished": ".journal",
         "Balance": ".requests",
+        "PassingSplitter": ".passing",
         "RequestSplitter": ".requests",
+        "Splitter": ".requests",
         "Share": ".requests",
         "DeviceReading": ".ranks",
         "device_readings": ".ranks",

@@ -11,7 +11,7 @@ Requests come and go in the middle of steps: a newcomer's first tokens come with
 ends takes its fraction out of the window that holds its last tokens; a step under way waits for its own.
 
 Time in which nothing ran goes to idle. Time for which nobody reports tokens (a long prefill that is
-cancelled, calls that are passed on to another server) goes to those present, by the time they were there.
+cancelled) goes to those present, by the time they were there. Calls that are only passed on: ``passing``.
 """
 
 from __future__ import annotations
@@ -30,12 +30,37 @@ if TYPE_CHECKING:
     from negajoule.meter.steps import Work
     from negajoule.meter.window import Snapshot, Window
 
-__all__ = ["Balance", "RequestSplitter", "Share"]
+__all__ = ["Balance", "Reads", "RequestSplitter", "Share", "Splitter"]
 
 
-class _Reads(Protocol):
-    def read(self) -> Snapshot: ...
-    def between(self, first: Snapshot, second: Snapshot) -> Window: ...
+class Reads(Protocol):
+    """A meter."""
+
+    def read(self) -> Snapshot:
+        """A copy of its sums."""
+
+    def between(self, first: Snapshot, last: Snapshot) -> Window:
+        """What was used between two of them."""
+
+
+class Splitter(Protocol):
+    """Splits what a meter reads over requests."""
+
+    @property
+    def in_flight(self) -> int:
+        """Requests begun and not ended."""
+
+    def begin(self, request: Hashable) -> None:
+        """A request starts to run."""
+
+    def end(self, request: Hashable) -> Share:
+        """A request has ended; returns its share."""
+
+    def take_idle(self) -> Share:
+        """The share of idle time since the last call."""
+
+    def balance(self) -> Balance:
+        """The books up to now."""
 
 
 class Share(NamedTuple):
@@ -128,7 +153,7 @@ class RequestSplitter:
 
     def __init__(
         self,
-        meter: _Reads,
+        meter: Reads,
         *,
         spacing_s: float = 0.05,
         attention_tokens: float = float("inf"),

@@ -15,7 +15,8 @@ from starlette.routing import Route
 
 from negajoule.gateway import UpstreamBackend
 
-from ..conftest import gateway, serving
+from ..conftest import passing_gateway as gateway
+from ..conftest import serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
