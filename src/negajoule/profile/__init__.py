@@ -21,6 +21,14 @@ from negajoule.profile.law import Cost, CostLaw
 from negajoule.profile.profile import Profile, load_profile
 from negajoule.profile.quiet import wait_until_quiet
 from negajoule.profile.roofline import measure_ceilings, roofline_points
+from negajoule.profile.serving_calibration import (
+    ServingCalibration,
+    calibrate_serving,
+    calibrated_predictor,
+    calibrated_profile,
+    load_serving_calibrations,
+    save_serving_calibration,
+)
 from negajoule.profile.summary import CellSummary, Spread, summarise
 from negajoule.profile.sweep import Sweep, run_sweep
 from negajoule.profile.target import Target, open_target
@@ -33,16 +41,22 @@ __all__ = [
     "PhaseSample",
     "Profile",
     "Sample",
+    "ServingCalibration",
     "Spread",
     "Sweep",
     "Target",
     "best_precision",
+    "calibrate_serving",
+    "calibrated_predictor",
+    "calibrated_profile",
     "is_tie",
     "load_profile",
+    "load_serving_calibrations",
     "measure_ceilings",
     "open_target",
     "roofline_points",
     "run_sweep",
+    "save_serving_calibration",
     "summarise",
     "wait_until_quiet",
 ]

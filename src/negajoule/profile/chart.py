@@ -62,7 +62,7 @@ def roofline_spec(profile: Profile) -> dict[str, Any]:
                 "shape": {"field": "phase", "type": "nominal", "title": "phase"},
                 "size": {
                     "field": "batch",
-                    "type": "quantitative",
+                    "type": "ordinal",
                     "title": "batch",
                     "scale": {"range": [40, 260]},
                 },

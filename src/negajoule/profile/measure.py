@@ -16,14 +16,16 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from negajoule.errors import EngineError
 from negajoule.profile.cell import PhaseSample, Sample
+from negajoule.units import total
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from negajoule.engine import Engine, Progress, Result, Task
-    from negajoule.meter import MachineUsage, Meter, Snapshot
+    from negajoule.meter import MachineUsage, Meter, Snapshot, Window
     from negajoule.profile.cell import Cell
+    from negajoule.units import Energy
 
 __all__ = ["Gauge", "Prompts", "measure_cell"]
 
@@ -44,16 +46,24 @@ class Gauge(NamedTuple):
         meter: CPU time and energy of the engine; ``None`` if it runs elsewhere and nothing here can tell.
         machine: busy time of this machine.
         engine_here: whether the meter's CPU time is the engine's.
+        parts: take only the energy of parts whose names begin like this, e.g. ``gpu``.
     """
 
     meter: Meter | None
     machine: MachineUsage
     engine_here: bool
+    parts: str = ""
 
     def read(self) -> _Edge:
         """Read everything, now."""
         snapshot = None if self.meter is None else self.meter.read()
         return _Edge(time.perf_counter(), snapshot, self.machine.cpu_s(), time.process_time())
+
+    def energy(self, window: Window) -> Energy | None:
+        """The energy of the parts that count; ``None`` if none is there."""
+        if not self.parts:
+            return window.energy
+        return total(part.energy for part in window.parts if part.name.startswith(self.parts))
 
     def phase(self, first: _Edge, last: _Edge, tokens: int, context_tokens: float) -> PhaseSample:
         """What lies between two edges."""
@@ -62,7 +72,7 @@ class Gauge(NamedTuple):
             if self.meter is not None and first.snapshot is not None and last.snapshot is not None
             else None
         )
-        energy = None if window is None else window.energy
+        energy = None if window is None else self.energy(window)
         seconds = max(last.time_s - first.time_s, 1e-9)
         ours_s = last.own_s - first.own_s
         return PhaseSample(

@@ -92,7 +92,7 @@ def measure_ceilings(threads: int) -> Ceilings | None:
     return Ceilings(
         flop_per_s=flop_per_s,
         bytes_per_s=bytes_per_s,
-        source=f"numpy in 32-bit floats: a matrix product on {count} threads, a sum on one times {count}",
+        source=f"numpy in 32-bit floats: a matrix product, and a sum; {count} thread(s)",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import log
 from typing import TYPE_CHECKING
 
 from negajoule.errors import ConfigError
@@ -57,5 +58,5 @@ def step_table_of(profile: Profile, format_: str | None = None) -> StepTable:
         kv_tokens=profile.engine.slots * profile.engine.context_tokens,
         title=f"{profile.model} {format_} on {profile.machine.cpu}, {profile.engine.name}; times measured",
         basis=profile.energy_basis or "assumed",
-        doubt=(high - low) / 2,
+        doubt=log(high / max(low, 1 / high)) / 2,  # of a logarithm, like the predictor's
     )

@@ -148,8 +148,8 @@ def run_sweep(
     if progress is not None:
         progress(total, total)
     watts = None
-    if idle is not None and idle.seconds > 0:
-        energy = idle.energy
+    energy = None if idle is None else target.gauge.energy(idle)
+    if idle is not None and energy is not None:
         watts = (energy.value / idle.seconds, energy.low / idle.seconds, energy.high / idle.seconds)
     return Profile(
         model=target.model,
@@ -158,7 +158,7 @@ def run_sweep(
         machine=target.machine,
         engine=target.facts,
         weights=target.weights,
-        energy_basis=None if idle is None else idle.energy.basis,
+        energy_basis=None if energy is None else energy.basis,
         energy_source=(
             "the engine runs elsewhere, where nothing can be read"
             if idle is None

@@ -64,13 +64,14 @@ class Target:
         meter: Meter | None,
         engine_here: bool,
         notes: Sequence[str] = (),
+        parts: str = "",
     ) -> None:
         self.model = model
         self.engines = dict(engines)
         self.weights = tuple(weights)
         self.facts = facts
         self.prompts = prompts
-        self.gauge = Gauge(meter, MachineUsage(), engine_here)
+        self.gauge = Gauge(meter, MachineUsage(), engine_here, parts)
         self.machine = _machine(meter)
         self.notes = tuple(notes)
 
@@ -104,6 +105,7 @@ def open_target(
     threads: int | None = None,
     served_model: str | None = None,
     key: str | None = None,
+    parts: str = "",
 ) -> Target:
     """Open what is to be profiled.
 
@@ -114,13 +116,14 @@ def open_target(
         threads: of an engine here; by default what the engine takes.
         served_model: which of a server's models.
         key: a server's API key.
+        parts: of a local server's machine, meter only parts named so: ``gpu``.
 
     Raises:
         EngineError: (E101) if the model is unknown or damaged, (E103, E104) if a server can't be asked.
         ConfigError: (C101) for unknown formats, (C112) if the formats don't fit in memory together.
     """
     if "://" in model:
-        return _server(model, formats, served_model, key)
+        return _server(model, formats, served_model, key, parts)
     path = Path(model)
     if path.is_dir():
         return _folder(path, sweep, formats, threads)
@@ -184,7 +187,9 @@ def _llama(model: str, files: Mapping[str, Path], sweep: Sweep, threads: int | N
     return target
 
 
-def _server(url: str, formats: Sequence[str], served_model: str | None, key: str | None) -> Target:
+def _server(
+    url: str, formats: Sequence[str], served_model: str | None, key: str | None, parts: str
+) -> Target:
     if len(formats) > 1:
         raise ConfigError(
             "a server has its weights in one format",
@@ -210,6 +215,7 @@ def _server(url: str, formats: Sequence[str], served_model: str | None, key: str
         prompts=WordPrompts(),
         meter=Meter.for_machine() if engine.is_local else None,
         engine_here=False,
+        parts=parts,
         notes=(
             ("energy is that of the whole machine, which serves the model",)
             if engine.is_local
