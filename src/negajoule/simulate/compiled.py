@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["can_compile", "compiled_run"]
 
 _PARTS = ("rules", "batch", "jump", "leaving", "admission", "replica", "routing", "core")
+# Called so seldom that inlining them only takes time.
+_SELDOM = ("admit_whole_batch", "expire", "next_expiry", "rest", "wake", "_drop_expired")
 
 
 def can_compile() -> bool:
@@ -47,13 +49,14 @@ def compiled_run() -> Callable[..., int]:
         sources += Path(str(module.__file__)).read_bytes()
         for _, function in getmembers(module, isfunction):
             if part in _PARTS and function.__module__ == module.__name__ and function is not core.run:
-                register(error_model="numpy")(function)
+                inline = function.__name__ not in _SELDOM
+                register(error_model="numpy", _nrt=False, forceinline=inline)(function)
     # numba looks only at the file of the outermost function when it asks whether a kept result is still good;
     # a folder named after all the sources settles that.
     before = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = str(_folder() / fingerprint(sources))
     try:
-        run: Callable[..., int] = numba.njit(cache=True, error_model="numpy")(core.run)
+        run: Callable[..., int] = numba.njit(cache=True, error_model="numpy", _nrt=False)(core.run)
     finally:
         numba.config.CACHE_DIR = before
     return run
