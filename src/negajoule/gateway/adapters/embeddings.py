@@ -69,6 +69,7 @@ def parse_embeddings(raw: bytes) -> EmbeddingsCall:
     """
     try:
         body = _DECODER.decode(raw)
+        msgspec.json.decode(raw)  # fields that the checks skip must be JSON too, or ``Call.body`` would fail
     except msgspec.ValidationError as error:
         raise RequestError(str(error), param="input" if "input" in str(error) else None) from None
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
