@@ -89,6 +89,11 @@ class Metric(NamedTuple):
     read: Callable[[Finished], Iterable[Sample]]
     buckets: tuple[float, ...] = ()
 
+    @property
+    def of_events(self) -> bool:
+        """Whether each piece of work must be counted by itself; of the others, sums may be."""
+        return self.kind == "histogram" or self.unit == "{request}"
+
 
 class DeviceMetric(NamedTuple):
     """A metric of a device, read when it is asked for; its dimensions are ``hw.id`` and ``hw.type``."""

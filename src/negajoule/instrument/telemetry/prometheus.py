@@ -30,22 +30,31 @@ class PrometheusExporter:
     def __init__(self, registry: Any = None, *, devices: DeviceReader | None = None) -> None:  # noqa: ANN401
         self._client = require("prometheus_client", extra="serve", purpose="export to Prometheus")
         self.registry = self._client.CollectorRegistry() if registry is None else registry
-        self._rows: list[tuple[Any, _Takers]] = []
+        self._events: list[tuple[Any, _Takers]] = []
+        self._sums: list[tuple[Any, _Takers]] = []
         for metric in METRICS:
             labels = [attribute.label for attribute in metric.attributes]
             kind, options = self._client.Counter, {}
             if metric.kind == "histogram":
                 kind, options = self._client.Histogram, {"buckets": metric.buckets}
             made = kind(metric.prometheus, metric.meaning, labels, registry=self.registry, **options)
-            self._rows.append((metric.read, _Takers(made, "inc" if metric.kind == "counter" else "observe")))
+            rows = self._events if metric.of_events else self._sums
+            rows.append((metric.read, _Takers(made, "inc" if metric.kind == "counter" else "observe")))
         if devices is not None:
             self.registry.register(_Devices(devices))
 
     def observe(self, finished: Finished) -> None:
         """Count a finished piece of work."""
-        for read, takers in self._rows:
-            for value, labels in read(finished):
-                takers[labels](value)
+        self.observe_event(finished)
+        self.observe_sum(finished)
+
+    def observe_event(self, finished: Finished) -> None:
+        """Count only that it happened; ``observe_sum`` must hear of what it took."""
+        _take(self._events, finished)
+
+    def observe_sum(self, finished: Finished) -> None:
+        """Count only what was taken, which may be the sum of several pieces of one model."""
+        _take(self._sums, finished)
 
     def watch(self, name: str, meaning: str, read: Callable[[], float]) -> None:
         """Export a gauge that is read when scraped."""
@@ -54,6 +63,12 @@ class PrometheusExporter:
     def text(self) -> bytes:
         """The exposition format that Prometheus scrapes."""
         return self._client.generate_latest(self.registry)  # type: ignore[no-any-return]
+
+
+def _take(rows: list[tuple[Any, _Takers]], finished: Finished) -> None:
+    for read, takers in rows:
+        for value, labels in read(finished):
+            takers[labels](value)
 
 
 class _Takers(dict[tuple[str, ...], "Callable[[float], None]"]):
