@@ -1,8 +1,9 @@
-"""``negajoule keys``: make, list, revoke and rotate the API keys of the server."""
+"""``negajoule keys``: make, list, revoke, rotate and copy the API keys of the server."""
 
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -117,6 +118,23 @@ def rotate(name: str, grace: str | None, as_json: bool) -> None:
     grace_s = 0.0 if grace is None else span_s(grace, "--grace")
     key, secret = KeyFile().rotate(name, grace_s=grace_s)
     _show_secret(key, secret, as_json=as_json)
+
+
+@keys.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@json_option
+def copy(file: Path, as_json: bool) -> None:
+    """Copy all keys to FILE, hashes and all, for the servers of other hosts.
+
+    FILE is replaced as a whole, also under a running server. See docs/guides/scale-out.md.
+
+    Example: negajoule keys copy /mnt/config/keys.sqlite
+    """
+    count = KeyFile().copy_to(file)
+    if as_json:
+        print_json({"schema": "negajoule.keys.copy/1", "file": str(file), "keys": count})
+        return
+    say(f"copied {count} keys to {file}: keep it as safe as the original")
 
 
 def _show_secret(key: Key, secret: str, *, as_json: bool) -> None:

@@ -232,6 +232,39 @@ class KeyFile:
                 "UPDATE api_key SET last_used_day = ? WHERE name = ?", [(day, name) for name in names]
             )
 
+    def copy_to(self, path: Path) -> int:
+        """Copy all keys to a file, put in place as a whole, for servers on other hosts.
+
+        Args:
+            path: where to; what is there is replaced.
+
+        Returns:
+            How many keys it holds.
+
+        Raises:
+            ConfigError: (C109) if there are no keys, for a server without any would open to everybody.
+        """
+        if not self.all_keys():
+            raise ConfigError("there are no keys to copy", code="C109", fix="negajoule keys create NAME")
+        new = path.with_name(f"{path.name}.{os.getpid()}.new")
+        try:
+            os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            try:
+                with self._open("ro") as db, closing(sqlite3.connect(new)) as copy:
+                    db.backup(copy)
+                new.replace(path)
+            except BaseException:
+                new.unlink(missing_ok=True)
+                raise
+        except (OSError, sqlite3.Error) as error:
+            raise ConfigError(
+                f"the keys can't be copied: {error}",
+                code="C110",
+                tried=str(path),
+                fix="name a file in a folder that you can write to",
+            ) from None
+        return len(KeyFile(path).all_keys())
+
     def change_mark(self) -> object:
         """Something that differs once the file has changed; ``None`` while there is no file.
 
