@@ -103,6 +103,8 @@ def _from_layout(name: str, kind: str, layout: Layout, precision: str | None) ->
         if layout.kv_elements == _MLA_ELEMENTS
         else max(1.0, layout.kv_elements // _HEAD_ELEMENTS),
         expert_share=share if moe else 1.0,
+        expert_layers=max(1, round(layout.layers)) if moe else 0,
+        block_scales=moe,
         weight_format=precision or "bfloat16",
         counted=False,
     )

@@ -118,7 +118,8 @@ def shape_from_config(source: str | Path | Mapping[str, Any], name: str | None =
     kinds = _layer_kinds(config, layers)
     attention, width, decode_width, kv_elements, kv_parts = _attention(config, hidden)
     mixers, state = _mixers(config, hidden, kinds)
-    everything, routed, share, moe = _feed_forward(config, hidden, layers, kinds)
+    everything, routed, share, sparse = _feed_forward(config, hidden, layers, kinds)
+    moe = sparse > 0
     vocabulary = config.need("vocab_size")
     tied = bool(inner.get("tie_word_embeddings", outer.get("tie_word_embeddings", False)))
     full, window = kinds.count("full"), kinds.count("window")
@@ -145,6 +146,8 @@ def shape_from_config(source: str | Path | Mapping[str, Any], name: str | None =
         kv_parts=kv_parts,
         state_elements=state,
         expert_share=share,
+        expert_layers=sparse,
+        block_scales=_block_scales(outer, inner),
         vocabulary=int(vocabulary),
         weight_format=_weight_format(outer, inner),
     )
@@ -258,19 +261,19 @@ def _mixers(config: _Config, hidden: float, kinds: list[str]) -> tuple[float, fl
 
 def _feed_forward(
     config: _Config, hidden: float, layers: int, kinds: list[str]
-) -> tuple[float, float, float, bool]:
-    """Parameters of all feed-forward parts, those of routed experts, share of experts used, if any."""
+) -> tuple[float, float, float, int]:
+    """Parameters of feed-forward parts, those of routed experts, share of experts used, layers with them."""
     fields = config.fields
     matrices = 2 if fields.get("model_type") in _UNGATED else 3
     pattern = fields.get("hybrid_override_pattern")
     if isinstance(pattern, str):
-        return pattern.count("-") * matrices * hidden * config.need("intermediate_size"), 0.0, 1.0, False
+        return pattern.count("-") * matrices * hidden * config.need("intermediate_size"), 0.0, 1.0, 0
     experts = config.find(*_EXPERTS) or 0.0
     if experts <= 1:
         if fields.get("model_type") == "gpt2":
-            return layers * matrices * hidden * (config.find("n_inner") or 4 * hidden), 0.0, 1.0, False
+            return layers * matrices * hidden * (config.find("n_inner") or 4 * hidden), 0.0, 1.0, 0
         size = config.need("intermediate_size", "ffn_dim", "ffn_hidden_size", "n_inner")
-        return layers * matrices * hidden * size, 0.0, 1.0, False
+        return layers * matrices * hidden * size, 0.0, 1.0, 0
     chosen = config.need(*_CHOSEN)
     if chosen > experts:
         raise ConfigError(
@@ -285,7 +288,7 @@ def _feed_forward(
     dense = config.find("intermediate_size_mlp", "intermediate_size") or size
     routed = sparse * experts * matrices * hidden * size
     other = sparse * hidden * (matrices * shared + experts) + (layers - sparse) * matrices * hidden * dense
-    return routed + other, routed, chosen / experts, True
+    return routed + other, routed, chosen / experts, sparse
 
 
 def _sparse_layers(config: _Config, layers: int) -> int:
@@ -297,6 +300,12 @@ def _sparse_layers(config: _Config, layers: int) -> int:
     step = int(config.find("decoder_sparse_step", "interleave_moe_layer_step", "moe_layer_freq") or 1)
     plain = fields.get("mlp_only_layers") or ()
     return sum(1 for index in range(first, layers) if (index + 1) % step == 0 and index not in plain)
+
+
+def _block_scales(outer: Mapping[str, Any], inner: Mapping[str, Any]) -> bool:
+    """Whether 8-bit weights of this model have scales by blocks; ``published_fp8`` is our own field."""
+    quantised = outer.get("quantization_config") or inner.get("quantization_config") or {}
+    return "weight_block_size" in quantised or outer.get("published_fp8") == "block"
 
 
 def _weight_format(outer: Mapping[str, Any], inner: Mapping[str, Any]) -> str:

@@ -28,6 +28,9 @@ class ModelShape(msgspec.Struct, frozen=True, kw_only=True):
         kv_parts: into how many parts keys and values can be split over accelerators: their heads, 1 for MLA.
         state_elements: numbers kept for each sequence, all state-space and linear-attention layers together.
         expert_share: routed experts that a token uses / routed experts of a layer; 1 for a dense model.
+        expert_layers: layers that have experts.
+        block_scales: whether the maker's 8-bit weights have scales by blocks, which other kernels compute
+            than those with scales by rows.
         vocabulary: entries of the output layer; 0 if unknown.
         weight_format: number format of the published weights.
         counted: whether the sizes were counted from a configuration; if not, widths are a transformer's
@@ -51,6 +54,8 @@ class ModelShape(msgspec.Struct, frozen=True, kw_only=True):
     kv_parts: float
     state_elements: float = 0.0
     expert_share: float = 1.0
+    expert_layers: int = 0
+    block_scales: bool = False
     vocabulary: int = 0
     weight_format: str = "bfloat16"
     counted: bool = True

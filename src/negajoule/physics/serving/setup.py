@@ -98,6 +98,17 @@ class ServingSetup(msgspec.Struct, frozen=True, kw_only=True):
         """Accelerators that split the attention of one copy."""
         return self.tensor_parallel or self.count // self.data_parallel
 
+    @property
+    def kv_split(self) -> float:
+        """Into how many parts the keys and values of the batch are split.
+
+        Latent attention has one head to keep, which every accelerator of a copy would hold; where experts are
+        spread whole, engines spread the sequences instead.
+        """
+        if self.shape.kv_parts == 1.0 and self.expert_parallel == self.count:
+            return float(self.count)
+        return min(float(self.attention_split), self.shape.kv_parts) * self.data_parallel
+
     def weight_bytes(self) -> float:
         """Bytes of all weights on all accelerators, copies counted."""
         shape = self.shape
@@ -107,7 +118,7 @@ class ServingSetup(msgspec.Struct, frozen=True, kw_only=True):
     def kv_bytes(self, context: float) -> float:
         """Bytes kept for one sequence of this length, on all accelerators, copies counted."""
         shape = self.shape
-        copies = max(1.0, self.attention_split / shape.kv_parts)
+        copies = self.count / self.kv_split
         tokens = shape.attention_layers * context
         tokens += shape.window_layers * (min(context, shape.window) if shape.window else context)
         kept = tokens * shape.kv_elements * format_bytes(self.kv_format) * copies

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["inputs_of"]
 
+_GRAPH_LIMIT = 512  # vLLM captures graphs of up to this many tokens, or twice max_num_seqs
 _OLD_ENGINES = ("vllm-0.5",)
 _USUAL_VOCABULARY = 151_936  # the median of the published configurations
 
@@ -35,7 +36,7 @@ def inputs_of(setup: ServingSetup) -> Inputs:
         dense_bytes=dense * (sixteen if form == "mxfp4" else weight) / split,
         expert_bytes=shape.routed_parameters * weight / setup.count,
         expert_share=shape.expert_share,
-        kv_bytes=shape.kv_elements * kept / min(split, shape.kv_parts) / setup.data_parallel,
+        kv_bytes=shape.kv_elements * kept / setup.kv_split,
         attention_layers=float(shape.attention_layers),
         window_layers=float(shape.window_layers),
         window=float(shape.window),
@@ -55,10 +56,19 @@ def inputs_of(setup: ServingSetup) -> Inputs:
         is_fp4=float(form == "mxfp4"),
         is_blackwell=float(hardware.generation == "blackwell"),
         is_ampere=float(hardware.generation == "ampere"),
+        expert_layers=float(shape.expert_layers),
+        is_block=float(form == "fp8" and shape.block_scales),
+        graph_limit=_graph_limit(setup),
         is_old=float(setup.engine in _OLD_ENGINES),
-        is_eager=float(not setup.cuda_graphs),
         is_slow_host=float(setup.slow_host),
         bandwidth=hardware.bandwidth,
         compute=hardware.compute_16bit,
         power=hardware.power,
     )
+
+
+def _graph_limit(setup: ServingSetup) -> float:
+    """Tokens of the largest step that is replayed as a graph; vLLM's default."""
+    if not setup.cuda_graphs:
+        return 0.0
+    return float(min(_GRAPH_LIMIT, 2 * (setup.batch_limit or _GRAPH_LIMIT)))

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 __all__ = ["Coefficients", "Inputs", "Steady", "Step", "Terms", "steady_of", "step_of", "terms_of"]
 
 _SHARPNESS = 8.0  # how suddenly the power limit acts; a form, not a fact
+_GATE = 48.0  # how suddenly a step is too large for a graph; a form, not a fact
 _ROOF = 3.0  # how sharp the corner of the roofline is; a form, not a fact
 
 
@@ -54,7 +55,9 @@ class Inputs(NamedTuple):
         is_blackwell: 1 for that generation, else 0.
         is_ampere: 1 for that generation, else 0.
         is_old: 1 for the engine of 2024, else 0.
-        is_eager: 1 if kernels are launched one by one, else 0.
+        expert_layers: layers that have experts.
+        is_block: 1 for 8-bit weights with scales by blocks, else 0.
+        graph_limit: tokens of the largest step that's replayed as a graph; 0 without graphs.
         is_slow_host: 1 if the host is the slow one that was measured, else 0.
         bandwidth: of one accelerator's memory [B/s].
         compute: operations per second of one accelerator, in 16 bits [1/s].
@@ -85,7 +88,9 @@ class Inputs(NamedTuple):
     is_blackwell: Any
     is_ampere: Any
     is_old: Any
-    is_eager: Any
+    expert_layers: Any
+    is_block: Any
+    graph_limit: Any
     is_slow_host: Any
     bandwidth: Any
     compute: Any
@@ -105,12 +110,15 @@ class Coefficients(NamedTuple):
     fp8_read: float
     block_read: float
     fp8_expert_read: float
+    block_expert_read: float
     fp4_expert_read: float
     expert_spread: float
     compute: float
     blackwell_compute: float
     moe_compute: float
     fp8_compute: float
+    fp4_compute: float
+    attention_compute: float
     prompt: float
     hybrid_prompt: float
     step_s: float
@@ -138,6 +146,7 @@ class Coefficients(NamedTuple):
     reading: float
     computing: float
     linking: float
+    launching: float
     blackwell_base: float
     blackwell_reading: float
     ampere_power: float
@@ -163,17 +172,22 @@ class Terms(NamedTuple):
         window_attention_s: the same in those that attend to a window [s].
         link_s: links of a step [s].
         link_token_s: links of a step for each token [s].
+        launch_s: latencies of a step's kernels [s].
         host_s: host of a step [s].
         sequence_s: host and sampler of a step for each sequence [s].
         floor_s: least time that the host takes for a step [s].
         prompt_s: matrices of a prompt token [s].
         prompt_attention_s: attention of a prompt, for each squared token [s].
+        eager_s: launching a step's kernels one by one [s].
+        graph_limit: tokens beyond which that happens.
         prompt_host_s: what the host takes besides for a step with a prompt in it [s].
+        prompt_launch_s: launching the parts of such a step as several graphs [s].
         power_w: rated power of all accelerators [W].
         base: share drawn all the time.
         reading: share added while reading.
         computing: share added while computing.
         linking: share added while waiting for links.
+        launching: share added in the latencies of kernels.
         prompting: factor on what's added while computing a prompt.
     """
 
@@ -190,17 +204,22 @@ class Terms(NamedTuple):
     window_attention_s: Any
     link_s: Any
     link_token_s: Any
+    launch_s: Any
     host_s: Any
     sequence_s: Any
     floor_s: Any
     prompt_s: Any
     prompt_attention_s: Any
+    eager_s: Any
+    graph_limit: Any
     prompt_host_s: Any
+    prompt_launch_s: Any
     power_w: Any
     base: Any
     reading: Any
     computing: Any
     linking: Any
+    launching: Any
     prompting: Any
 
 
@@ -237,18 +256,19 @@ class Steady(NamedTuple):
 def terms_of(x: Inputs, c: Coefficients) -> Terms:
     """Work out what depends on neither batch nor lengths."""
     rate = x.bandwidth * c.read * c.blackwell_read**x.is_blackwell * c.ampere_read**x.is_ampere
-    block = x.is_fp8 * x.is_moe  # 8-bit experts come with scales by blocks, and with those kernels
-    dense_rate = rate * c.fp8_read ** (x.is_fp8 - block) * c.block_read**block
-    expert_rate = rate / c.expert_read * c.fp8_expert_read**x.is_fp8 * c.fp4_expert_read**x.is_fp4
+    block, row = x.is_block, x.is_fp8 - x.is_block
+    dense_rate = rate * c.fp8_read**row * c.block_read**block
+    expert_rate = rate / c.expert_read * c.fp8_expert_read**row * c.block_expert_read**block
+    expert_rate = expert_rate * c.fp4_expert_read**x.is_fp4
     peak = x.compute * c.compute * c.blackwell_compute**x.is_blackwell * c.fp8_compute**x.is_fp8
-    compute_rate = peak * c.moe_compute**x.is_moe
+    compute_rate = peak * c.moe_compute**x.is_moe * c.fp4_compute**x.is_fp4
+    attention_rate = peak * c.attention_compute
     prompt_rate = compute_rate * c.prompt * c.hybrid_prompt**x.is_hybrid / x.replicas**c.replica_wait
     layer_s = (
         c.layer_s * c.blackwell_layer**x.is_blackwell * c.ampere_layer**x.is_ampere
-        + c.moe_layer_s * x.is_moe
+        + c.moe_layer_s * x.expert_layers / x.layers
         + c.block_layer_s * block
         + c.hybrid_layer_s * x.is_hybrid
-        + c.eager_layer_s * x.is_eager
     )
     old = c.old_host**x.is_old
     return Terms(
@@ -261,16 +281,20 @@ def terms_of(x: Inputs, c: Coefficients) -> Terms:
         window=x.window,
         state_s=2.0 * x.state_bytes / rate + c.hybrid_sequence_s * x.is_hybrid,
         compute_s=x.token_flop / compute_rate,
-        attention_s=x.attention_layers * x.attention_flop / compute_rate,
-        window_attention_s=x.window_layers * x.attention_flop / compute_rate,
+        attention_s=x.attention_layers * x.attention_flop / attention_rate,
+        window_attention_s=x.window_layers * x.attention_flop / attention_rate,
         link_s=x.linked * x.layers * (c.link_s + c.link_count_s * x.count),
         link_token_s=x.linked * x.layers * x.hidden_bytes / c.link_rate,
-        host_s=old * (c.step_s + layer_s * x.layers),
+        launch_s=old * layer_s * x.layers,
+        host_s=old * c.step_s,
         sequence_s=c.old_sequence**x.is_old * (c.sequence_s + c.sample_s * x.vocabulary),
         floor_s=c.slow_host_s * x.is_slow_host,
         prompt_s=x.token_flop / prompt_rate,
         prompt_attention_s=x.attention_layers * x.prompt_flop / (2.0 * prompt_rate),
-        prompt_host_s=c.old_prompt**x.is_old * (c.prompt_step_s + c.prompt_layer_s * x.layers),
+        eager_s=old * c.eager_layer_s * x.layers,
+        graph_limit=1.1 * x.graph_limit,
+        prompt_host_s=c.old_prompt**x.is_old * c.prompt_step_s,
+        prompt_launch_s=c.old_prompt**x.is_old * c.prompt_layer_s * x.layers,
         power_w=x.count * x.power,
         base=c.base * c.blackwell_base**x.is_blackwell * c.ampere_power**x.is_ampere,
         reading=c.reading
@@ -280,16 +304,17 @@ def terms_of(x: Inputs, c: Coefficients) -> Terms:
         * c.fp8_reading**x.is_fp8,
         computing=c.computing * c.ampere_power**x.is_ampere,
         linking=c.linking,
+        launching=c.launching * c.blackwell_base**x.is_blackwell,
         prompting=c.prompting,
     )
 
 
-def step_of(  # noqa: D417
+def step_of(
     terms: Terms,
-    batch: Any,
-    context: Any,
-    prompts: Any = 0.0,
-    length: Any = 0.0,
+    batch: Any,  # noqa: ANN401 - here and below: numbers or arrays
+    context: Any,  # noqa: ANN401
+    prompts: Any = 0.0,  # noqa: ANN401
+    length: Any = 0.0,  # noqa: ANN401
     kept: Any = 0.0,  # noqa: ANN401
 ) -> Step:
     """A step in which a batch decodes and prompts are computed.
@@ -304,8 +329,9 @@ def step_of(  # noqa: D417
     """
     (
         dense_s, expert_s, expert_rest, expert_spread, context_s, window_s, window, state_s, compute_s,
-        attention_s, window_attention_s, link_s, link_token_s, host_s, sequence_s, floor_s, prompt_s,
-        prompt_attention_s, prompt_host_s, power_w, base, reading, computing, linking, prompting,
+        attention_s, window_attention_s, link_s, link_token_s, launch_s, host_s, sequence_s, floor_s,
+        prompt_s, prompt_attention_s, eager_s, graph_limit, prompt_host_s, prompt_launch_s, power_w, base,
+        reading, computing, linking, launching, prompting,
     ) = terms  # fmt: skip
     tokens = prompts * length
     inside = (context + window - abs(context - window)) / 2.0  # the smaller of the two
@@ -317,20 +343,23 @@ def step_of(  # noqa: D417
     busy = (read**_ROOF + compute**_ROOF) ** (1.0 / _ROOF)
     link = link_s + link_token_s * (batch + tokens)
     has_prompt = tokens / (tokens + 1e-9)
-    work = busy + link + host_s + sequence_s * batch + prompt_host_s * has_prompt
+    eager = 1.0 / (1.0 + (graph_limit / (1.0 + batch + tokens)) ** _GATE)
+    launch = launch_s + eager_s * eager + prompt_launch_s * has_prompt * (1.0 - eager)
+    work = busy + link + launch + host_s + sequence_s * batch + prompt_host_s * has_prompt
     # A slow host prepares the next step beside this one: the longer of the two counts.
     time = (work**_SHARPNESS + floor_s**_SHARPNESS) ** (1.0 / _SHARPNESS)
-    drawn = base + (reading * read + computing * (decoding + prompting * prefilling) + linking * link) / time
+    active = reading * read + computing * (decoding + prompting * prefilling)
+    drawn = base + (active + linking * link + launching * launch) / time
     return Step(time, time - busy, power_w * within_rating(drawn), read / (read + compute))
 
 
 def steady_of(
     terms: Terms,
-    batch: Any,
-    context: Any,
-    tokens_in: Any,
-    tokens_out: Any,
-    exp: Any,
+    batch: Any,  # noqa: ANN401 - here and below: numbers or arrays
+    context: Any,  # noqa: ANN401
+    tokens_in: Any,  # noqa: ANN401
+    tokens_out: Any,  # noqa: ANN401
+    exp: Any,  # noqa: ANN401
     kept: Any = 0.0,  # noqa: ANN401
 ) -> Steady:
     """The steps of a batch that prompts join as answers end.
