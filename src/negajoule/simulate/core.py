@@ -71,6 +71,7 @@ def run(
             _settle_all(s, inside_s)
             _start_asking(s)
         elif inside_s < outside_s:
+            s.fleet_reals[at.NOW] = inside_s
             form(s, replica)
         else:
             s.fleet_reals[at.NOW] = outside_s
@@ -118,7 +119,7 @@ def _settle_all(s: State, now_s: float) -> None:
             settle(s, replica)
     for replica in range(fleet[at.MAINS], fleet[at.REPLICAS]):
         own = replica * at.WHOLES
-        while s.wholes[own + at.HANDED] != at.NONE:
+        while s.wholes[own + at.PHASE] == at.READY and s.wholes[own + at.HANDED] != at.NONE:
             request = s.wholes[own + at.HANDED]
             facts = request * at.FACTS
             s.wholes[own + at.HANDED] = s.facts[facts + at.NEXT]
@@ -136,6 +137,8 @@ def _settle_all(s: State, now_s: float) -> None:
 def _hold_arrivals(s: State, now_s: float) -> None:
     """Put all that arrive now into the queues of their classes."""
     fleet = s.fleet_wholes
+    for kind in range(fleet[at.CLASSES] if fleet[at.TIMEOUTS] > 0 else 0):
+        _drop_expired(s, kind, now_s)
     while fleet[at.NEXT_ARRIVAL] < fleet[at.REQUESTS]:
         request = fleet[at.NEXT_ARRIVAL]
         if s.times[request * at.TIMES + at.ARRIVAL] > now_s:
@@ -222,7 +225,7 @@ def _drop_expired(s: State, kind: int, now_s: float) -> None:
         request = s.class_wholes[wholes + at.HELD_HEAD]
         if expiry_s(s, request) > now_s:
             break
-        s.times[request * at.TIMES + at.END] = now_s
+        s.times[request * at.TIMES + at.END] = expiry_s(s, request)
         s.facts[request * at.FACTS + at.OUTCOME] = at.TIMED_OUT
         _unhold(s, wholes, request)
     if s.class_wholes[wholes + at.HELD] == 0:

@@ -58,7 +58,7 @@ def expire(s: State, replica: int, now_s: float) -> None:
     while w[own + at.HEAD] != at.NONE and expiry_s(s, w[own + at.HEAD]) <= now_s:
         head = w[own + at.HEAD]
         w[own + at.HEAD] = s.facts[head * at.FACTS + at.NEXT]
-        leave(s, replica, head, now_s, at.TIMED_OUT)
+        leave(s, replica, head, expiry_s(s, head), at.TIMED_OUT)
 
 
 def next_expiry(s: State, replica: int) -> float:
