@@ -3,8 +3,8 @@
     python fitting/kernel_latency.py [--data FILE] [--write]
 
 Kernel times come from the shipped laws; fitted are the host, the links, what engines add and how prompts
-queue. Each coefficient has a prior (its middle and the standard deviation of its logarithm), which holds where
-the rows don't say otherwise. Whole (model, accelerator) pairs leave together.
+queue. Each coefficient has a prior (its middle and the standard deviation of its logarithm), which holds
+where the rows don't say otherwise. Whole (model, accelerator) pairs leave together.
 """
 
 from __future__ import annotations
@@ -156,11 +156,11 @@ def fit(study: Study, chosen: NDArray[np.bool_]) -> dict[str, float]:
     return named(minimise(off, MIDDLE, bend=BEND, rounds=14))
 
 
-def left_out(study: Study, folds: int = FOLDS) -> tuple[Floats, Floats]:
-    """TTFT and TPOT of each row by coefficients that never saw its pair [s]."""
-    names = np.unique(study.pairs)
+def left_out(study: Study, groups: NDArray[np.str_], folds: int = FOLDS) -> tuple[Floats, Floats]:
+    """TTFT and TPOT of each row by coefficients that never saw its group [s]."""
+    names = np.unique(groups)
     fold = dict(zip(np.random.default_rng(0).permutation(names), np.arange(len(names)) % folds, strict=True))
-    place = np.array([fold[pair] for pair in study.pairs])
+    place = np.array([fold[group] for group in groups])
     ttft, tpot = np.empty(len(place)), np.empty(len(place))
     for index in range(min(folds, len(names))):
         out = place == index
@@ -186,7 +186,7 @@ def content_of(study: Study, digest: str) -> dict[str, Any]:
         rows = served == name
         trust = rows.sum() / (rows.sum() + TRUST)
         pairs[str(name)] = [round(float(np.exp(trust * np.median(part[rows]))), 3) for part in off]
-    ttft, tpot = left_out(study)
+    ttft, tpot = left_out(study, study.pairs)
     kinds = np.array([kind_of(row) for row in study.rows])
     widths = {
         str(kind): [

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 SHIPPED = Path(__file__).resolve().parents[1] / "src/negajoule/physics/kernels/kernel_laws.json"
 SOURCE = (
-    "NVIDIA aiconfigurator, vLLM 0.22.0 kernel tables (https://github.com/ai-dynamo/aiconfigurator), Apache-2.0;"
-    " laws fitted to them by fitting/kernel_laws.py"
+    "NVIDIA aiconfigurator, vLLM 0.22.0 kernel tables (https://github.com/ai-dynamo/aiconfigurator),"
+    " Apache-2.0; laws fitted to them by fitting/kernel_laws.py"
 )
 FOLDS = 5
 FEWEST = 500  # rows that a law needs

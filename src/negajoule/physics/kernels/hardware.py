@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import NamedTuple
 
@@ -9,9 +10,11 @@ from negajoule.catalog import lookup
 from negajoule.errors import CatalogError
 from negajoule.physics.accelerators import format_bytes, hardware_of, number_format
 
-__all__ = ["Hardware", "family", "hardware"]
+__all__ = ["Hardware", "family", "hardware", "is_stored"]
 
-_VARIANTS = ("_block", "_static", "_ootb", "_wo")
+_STORED = re.compile(r"_wo$|a16")  # weights are stored narrow and computed in 16 bits
+_FOUR = re.compile(r"(?:fp|int|w)4")
+_EIGHT = re.compile(r"(?:fp|int|w)8|float8")
 
 
 class Hardware(NamedTuple):
@@ -41,7 +44,7 @@ class Hardware(NamedTuple):
 
     def rate(self, number_format: str) -> float:
         """Dense rate in a number format; weights that are stored only (``_wo``) compute in 16 bit [1/s]."""
-        if number_format.endswith("_wo"):
+        if is_stored(number_format):
             return self.compute_16bit
         kind = family(number_format)
         return {"bfloat16": self.compute_16bit, "fp8": self.compute_8bit}.get(kind, self.compute_4bit)
@@ -53,15 +56,22 @@ class Hardware(NamedTuple):
 
 @cache
 def family(name: str) -> str:
-    """The measured width of a kernel's format: ``fp8`` of ``fp8_block``.
+    """The measured width of a kernel's format: ``fp8`` of ``fp8_block``, ``mxfp4`` of ``w4a16_mxfp4``.
 
     Raises:
         ConfigError: (C101) if the format isn't known.
     """
     words = name.lower()
-    for ending in _VARIANTS:
-        words = words.removesuffix(ending)
+    if _FOUR.search(words):
+        return "mxfp4"
+    if _EIGHT.search(words):
+        return "fp8"
     return number_format(words)
+
+
+def is_stored(name: str) -> bool:
+    """Whether weights of this format are only stored in it, and computed in 16 bits."""
+    return bool(_STORED.search(name.lower()))
 
 
 @cache

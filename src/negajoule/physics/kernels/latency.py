@@ -1,9 +1,9 @@
 """Time to the first token and between tokens of a loaded deployment, from kernels up.
 
-``latency_of`` answers for a deployment under a closed load. Whoever only needs the time of computing a prompt,
-a predictor of energy for one, takes ``Latency.prompt_s``, or the kernels alone from ``passes.prompt_pass``.
-Coefficients come from measured runs (``fitting/kernel_latency.py``); the interval is that of (model,
-accelerator) pairs that were left out of the fit.
+``latency_of`` answers for a deployment under a closed load. Whoever only needs the time of computing a
+prompt, a predictor of energy for one, takes ``Latency.prompt_s``, or the kernels alone from
+``passes.prompt_pass``. Coefficients come from measured runs (``fitting/kernel_latency.py``); the interval is
+that of (model, accelerator) pairs that were left out of the fit.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from negajoule.errors import ConfigError
-from negajoule.physics.kernels.hardware import family, hardware
+from negajoule.physics.kernels.hardware import family, hardware, is_stored
 from negajoule.physics.kernels.latency_law import Load, timing
 from negajoule.physics.kernels.passes import Split, decode_pass, prompt_pass
 
@@ -159,7 +159,9 @@ def load_of(deployed: Deployed) -> Load:
     shape, formats = deployed.shape, deployed.formats
     on = hardware(deployed.accelerator)
     if deployed.engine not in ENGINES:
-        raise ConfigError(f"the engine {deployed.engine!r} wasn't measured", fix=f"one of {', '.join(ENGINES)}")
+        raise ConfigError(
+            f"the engine {deployed.engine!r} wasn't measured", fix=f"one of {', '.join(ENGINES)}"
+        )
     for name in ("sequences", "prompt_tokens", "answer_tokens"):
         value = getattr(deployed, name)
         if not (math.isfinite(value) and value >= 1):
@@ -176,7 +178,7 @@ def load_of(deployed: Deployed) -> Load:
     shared = prompt_pass(shape, on.name, prompts, formats, many * prompts.copies, tokens)
     each = many * prompts.copies
     dense, expert = (family(name) for name in formats)
-    stored = formats[1].endswith("_wo")
+    stored = is_stored(formats[1])
     return Load(
         matrices_s=step.matrices_s + step.head_s,
         attention_s=step.attention_s,
@@ -195,13 +197,13 @@ def load_of(deployed: Deployed) -> Load:
         workers=deployed.prompt_workers or 1.0,
         is_split_pool=float(apart),
         is_described=float(described or not apart),
-        is_linked=float(split.count > 1),
+        is_linked=float(split.accelerators > 1),
         is_moe=float(shape.is_moe),
         is_hybrid=float(shape.is_hybrid),
         is_latent=float(shape.kv_parts == _LATENT),
         is_blackwell=float(on.generation == "blackwell"),
         is_dense8=float(dense == "fp8"),
-        is_dense4=float(dense == "mxfp4" and not formats[0].endswith("_wo")),
+        is_dense4=float(dense == "mxfp4" and not is_stored(formats[0])),
         is_expert8=float(expert == "fp8"),
         is_expert4=float(expert == "mxfp4" and not stored),
         is_stored4=float(stored),

@@ -30,12 +30,12 @@ class Split(NamedTuple):
     """How a replica is spread.
 
     Attributes:
-        count: accelerators of the replica.
+        accelerators: of the replica.
         copies: data parallel copies of the attention; 1 for none.
         expert: accelerators that experts are spread over; 1 if each is split instead.
     """
 
-    count: float
+    accelerators: float
     copies: float = 1.0
     expert: float = 1.0
 
@@ -113,7 +113,7 @@ def _pass(
 ) -> PassTimes:
     on = hardware(accelerator)
     tokens, sequences, context = work
-    count, copies = split.count, split.copies
+    count, copies = split.accelerators, split.copies
     tensor = count / copies
     layers = float(shape.layers)
     own_tokens, own_sequences = max(1.0, tokens / copies), max(1.0, sequences / copies)
@@ -158,9 +158,9 @@ def _experts(
     number = _CHOSEN / shape.expert_share
     inner = shape.routed_parameters / (3.0 * shape.hidden * number * layers)
     spread = split.expert
-    if split.copies > 1 and split.count / spread > _WIDEST_SPLIT:
-        spread = split.count
-    each = max(1.0, split.count / spread)
+    if split.copies > 1 and split.accelerators / spread > _WIDEST_SPLIT:
+        spread = split.accelerators
+    each = max(1.0, split.accelerators / spread)
     law = kernel_law(accelerator, "moe", number_format)
     if split.copies > 1:  # tokens are sent to the ranks of their experts, so a rank sees its own only
         own = (max(1.0, tokens / spread), shape.hidden, inner, _CHOSEN, max(1.0, number / spread))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from itertools import pairwise
 from math import log2
 from typing import TYPE_CHECKING
 
@@ -26,44 +27,42 @@ class Surface:
         values: one for each knot of the grid, the last axis fastest.
     """
 
-    __slots__ = ("_gaps", "_logs", "_strides", "knots", "values")
+    __slots__ = ("_axes", "_corners", "_logs", "_strides", "knots", "values")
 
     def __init__(self, knots: Sequence[Sequence[float]], values: Sequence[float]) -> None:
         self.knots = tuple(tuple(axis) for axis in knots)
         self.values = list(values)
         self._logs = [[log2(knot) for knot in axis] for axis in self.knots]
-        self._gaps = [
-            [after - before for before, after in zip(axis, axis[1:], strict=False)] for axis in self._logs
-        ]
         self._strides = [1] * len(self.knots)
         for axis in range(len(self.knots) - 1, 0, -1):
             self._strides[axis - 1] = self._strides[axis] * len(self.knots[axis])
+        self._axes = [
+            (logs, [after - before for before, after in pairwise(logs)], len(logs) - 2, stride)
+            for logs, stride in zip(self._logs, self._strides, strict=True)
+        ]
+        self._corners = [0]  # of a cell, from its lowest knot, in the order of the weights in ``at``
+        for stride in self._strides:
+            self._corners += [corner + stride for corner in self._corners]
 
     def at(self, point: Sequence[float]) -> float:
         """The value at one point."""
-        values = self.values
-        corners = [(0, 1.0)]
-        for number, logs, gaps, stride in zip(point, self._logs, self._gaps, self._strides, strict=True):
+        lowest, weights = 0, [1.0]
+        for number, (logs, gaps, last, stride) in zip(point, self._axes, strict=True):
             place = log2(number)
-            last = len(gaps)
             cell = bisect_right(logs, place) - 1
             if cell < 0:
-                continue
-            if cell >= last:
-                corners = [(index + last * stride, weight) for index, weight in corners]
+                cell, share = 0, 0.0
+            elif cell > last:
+                cell, share = last, 1.0
             else:
                 share = (place - logs[cell]) / gaps[cell]
-                start = cell * stride
-                if share == 0.0:
-                    corners = [(index + start, weight) for index, weight in corners]
-                else:
-                    rest, end = 1.0 - share, start + stride
-                    corners = [
-                        pair
-                        for index, weight in corners
-                        for pair in ((index + start, weight * rest), (index + end, weight * share))
-                    ]
-        return sum([values[index] * weight for index, weight in corners])
+            lowest += cell * stride
+            rest = 1.0 - share
+            weights = [weight * rest for weight in weights] + [weight * share for weight in weights]
+        values = self.values
+        return sum(
+            [values[lowest + corner] * weight for corner, weight in zip(self._corners, weights, strict=True)]
+        )
 
     def many(self, points: Sequence[Floats]) -> Floats:
         """The values at many points, given as one array for each axis."""

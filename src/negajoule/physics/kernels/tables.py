@@ -9,7 +9,6 @@ with up to twice the work in the same time, drew clearly more.
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -19,6 +18,8 @@ from negajoule.extras import require
 from negajoule.physics.kernels.operators import OPERATORS, Operator
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["KernelTable", "read_table", "steady_power", "table_files"]
 
 _SUFFIX = "_perf.parquet"
+_USUAL = {"window_size": 0.0, "moe_tp_size": 1.0, "moe_ep_size": 1.0}  # of columns that a table may leave out
 _UNDER = 0.85  # a reading below this share of a smaller neighbour's is set aside
 _NEAR = 4.0  # neighbours are up to this many times smaller in a swept column,
 _BESIDE = 1.07  # or this much larger,
@@ -111,15 +113,19 @@ def read_table(file: Path, operator: Operator) -> list[KernelTable]:
     except (OSError, lib.ArrowInvalid) as error:
         raise ConfigError(f"{file} can't be read as Parquet: {error}", code="C106") from error
     names = set(table.column_names)
-    wanted = [name for name in operator.shape if name != "skew"]
-    missing = [n for n in (*wanted, operator.format_column, "latency", "device") if n not in names]
+    wanted = [name for name in operator.shape if name != "skew" and name not in _USUAL]
+    missing = [name for name in (*wanted, operator.format_column, "latency") if name not in names]
     if missing:
         raise ConfigError(f"{file} lacks the columns {', '.join(missing)}", code="C106")
 
     def column(name: str) -> Floats:
+        if name not in names:
+            return np.full(table.num_rows, _USUAL[name])
         return np.asarray(table[name].to_numpy(), dtype=np.float64)
 
-    def words(name: str) -> NDArray[np.str_]:
+    def words(name: str, usual: str = "") -> NDArray[np.str_]:
+        if name not in names:
+            return np.full(table.num_rows, usual)
         return np.asarray(table[name].to_pylist(), dtype=np.str_)
 
     shape = [_skew(words("distribution")) if n == "skew" else column(n) for n in operator.shape]
@@ -127,7 +133,8 @@ def read_table(file: Path, operator: Operator) -> list[KernelTable]:
     power = column("power") if "power" in names else np.full(len(latency), np.nan)
     power = np.where(power > 0, power, np.nan)
     sound = np.isfinite(latency) & (latency > 0)
-    devices, formats = words("device"), words(operator.format_column)
+    formats = words(operator.format_column)
+    devices = words("device", file.name.removeprefix("nv_aic_").partition(f"_{operator.name}")[0])
     parts = []
     for device in np.unique(devices):
         for number_format in np.unique(formats[devices == device]):
