@@ -187,7 +187,7 @@ class EndpointEngine:
         except (OSError, HTTPException) as error:
             raise EngineError(f"{self.url} broke off: {error}", code="E103") from None
         finally:
-            connection.close()
+            _let_go(connection, response)
 
     def _begin(self, task: Task, body: Mapping[str, Any]) -> tuple[HTTPConnection, HTTPResponse]:
         request = {
@@ -202,7 +202,7 @@ class EndpointEngine:
         if response.status == 200:
             return connection, response
         text = response.read(65_536)
-        connection.close()
+        _let_go(connection, response)
         if response.status in (400, 422) and self._extended:
             self._extended = False
             return self._begin(task, body)
@@ -225,7 +225,7 @@ class EndpointEngine:
             ) from None
         if response.status != 200 and not may_refuse:
             text = response.read(65_536)
-            connection.close()
+            _let_go(connection, response)
             raise self._refusal(response.status, text)
         return connection, response
 
@@ -236,6 +236,12 @@ class EndpointEngine:
             said = text[:_LONGEST_MESSAGE].decode("utf-8", "replace").strip()
         fix = "give a key with --key-variable NAME" if status in (401, 403) else ""
         return EngineError(f"{self.url} answered {status}: {said or 'nothing'}", fix=fix, status=status)
+
+
+def _let_go(connection: HTTPConnection, response: HTTPResponse) -> None:
+    """Close both: the answer keeps the socket where the server won't keep the connection."""
+    response.close()
+    connection.close()
 
 
 def _message(answer: Mapping[str, Any]) -> str:

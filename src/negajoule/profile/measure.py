@@ -167,6 +167,7 @@ class _Window:
         self._gauge, self._batch, self._whole = gauge, batch, whole
         self._lock = threading.Lock()
         self._counts: dict[int, int] = {}
+        self._early = False
         self._opened: tuple[_Edge, dict[int, int]] | None = None
         self._closed: tuple[_Edge, dict[int, int]] | None = None
 
@@ -182,12 +183,14 @@ class _Window:
     def ended(self) -> None:
         """A request has ended, maybe before its length was reached."""
         with self._lock:
-            if self._opened is not None and self._closed is None:
+            if self._opened is None:
+                self._early = True
+            elif self._closed is None:
                 self._closed = (self._gauge.read(), dict(self._counts))
 
     def decode(self, tracks: Sequence[_Track], prompt_tokens: Sequence[int]) -> PhaseSample:
         """The phase between the edges."""
-        if self._opened is None or self._closed is None:
+        if self._early or self._opened is None or self._closed is None:
             raise EngineError(
                 "an answer ended before the whole batch had begun to decode",
                 code="E104",
