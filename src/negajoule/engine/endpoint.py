@@ -158,7 +158,7 @@ class EndpointEngine:
                 fix="name the model with --served-model",
             ) from None
         finally:
-            connection.close()
+            _let_go(connection, response)
         if len(names) != 1:
             raise ConfigError(
                 f"{self.url} serves {len(names)} models",
