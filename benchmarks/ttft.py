@@ -5,8 +5,9 @@
 With the file that the coefficients were fitted on, every pair is judged by a fit made without it (whole pairs
 leave, twelve folds); then every accelerator by a fit without it, and every model. With another file of the
 same columns, rows of pairs that the fit never saw are judged by the shipped coefficients as they are; rows of
-known pairs are counted apart, with their own factors. Beside it the error that a third party published for AIConfigurator, in its own runs (inference-sim,
-sim-to-real-accuracy-validation @ dcec3fd4): not the same rows, so an orientation and no race.
+known pairs are counted apart, with their own factors. Beside it the error that a third party published for
+AIConfigurator, in its own runs (inference-sim, sim-to-real-accuracy-validation @ dcec3fd4): not the same rows,
+so an orientation and no race.
 
 Last line: one JSON object.
 """
