@@ -26,7 +26,17 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["TASKS", "Columns", "Run", "columns_of", "pick", "read_old_runs", "read_runs"]
+__all__ = [
+    "PICTURES",
+    "TASKS",
+    "WEIGHTS",
+    "Columns",
+    "Run",
+    "columns_of",
+    "pick",
+    "read_old_runs",
+    "read_runs",
+]
 
 TASKS = (
     "lm-arena-chat",
@@ -38,6 +48,20 @@ TASKS = (
     "v2 code",
     "v2 image",
 )
+PICTURES = ("image-chat", "video-chat", "v2 image")
+"""Tasks whose prompts hold pictures, which an encoder works on that the physics doesn't know."""
+
+WEIGHTS = {
+    "lm-arena-chat": 1.0,
+    "gpqa": 0.5,
+    "image-chat": 0.3,
+    "video-chat": 0.15,
+    "sourcegraph-fim": 0.15,
+    "v2 chat": 0.2,
+    "v2 code": 0.1,
+    "v2 image": 0.05,
+}
+"""How much a run of each task says about text served today: less with pictures, or an engine of 2024."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@
 - ``setup``: a model on accelerators, and whether it fits their memory
 - ``setup_inputs``: from a setup to the numbers of the physics
 - ``step_physics``: the roofline of a step with host, links and experts; the fit and the predictor share it
+- ``residuals``: what the physics misses, learned from setups that are alike
 - ``predictor``: from a setup, a batch and lengths to an answer, or a refusal
 - ``prediction``: the answer: by phase, with intervals
 - ``calibration``: fitting a setup to a few measured points

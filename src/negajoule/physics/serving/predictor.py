@@ -13,6 +13,7 @@ from negajoule.catalog import lookup
 from negajoule.errors import ConfigError
 from negajoule.physics.accelerators import number_format
 from negajoule.physics.serving.prediction import Phase, Prediction
+from negajoule.physics.serving.residuals import Residuals, features_of
 from negajoule.physics.serving.setup import ENGINES
 from negajoule.physics.serving.setup_inputs import inputs_of
 from negajoule.physics.serving.step_physics import Coefficients, Terms, steady_of, step_of, terms_of
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from negajoule.physics.serving.calibration import SetupCalibration
+    from negajoule.physics.serving.residuals import Correction
     from negajoule.physics.serving.setup import ServingSetup
     from negajoule.physics.serving.step_physics import Step
     from negajoule.physics.serving.step_table import StepTable
@@ -41,10 +43,12 @@ class ServingModel(msgspec.Struct, frozen=True, kw_only=True):
         script: what wrote it.
         data: files it was fitted to, with their SHA-256.
         rows: digests of the fitted rows: what tells a seen row from an unseen one.
+        pairs: fitted models and accelerators.
         coefficients: of the physics.
         prompts: prompt length of each task, inferred from its time and energy [tokens].
         half_widths: of the 90 % intervals of energy, time and power, as logarithms, by group.
         ranges: lowest and highest measured value of each input.
+        residuals: what the physics misses.
         accelerators: names of the accelerators that were measured.
         slope: what a half-width grows by for each e-fold outside a range.
     """
@@ -53,7 +57,9 @@ class ServingModel(msgspec.Struct, frozen=True, kw_only=True):
     script: str
     data: list[dict[str, str]]
     rows: list[str]
+    pairs: list[str]
     coefficients: dict[str, float]
+    residuals: Residuals
     prompts: dict[str, float]
     half_widths: dict[str, tuple[float, float, float]]
     ranges: dict[str, tuple[float, float]]
@@ -87,8 +93,8 @@ class _Plan(NamedTuple):
     group: str
     widths: tuple[float, float, float]
     notes: tuple[str, ...]
-    time_factor: float
-    active_factor: float
+    correction: Correction
+    calibration: SetupCalibration | None
     plain_idle_w: float
 
 
@@ -115,7 +121,7 @@ class Predictor:
         self._plans: dict[ServingSetup, _Plan] = {}
 
     def calibrated(self, setup: ServingSetup, calibration: SetupCalibration) -> Predictor:
-        """The same predictor, corrected for one measured setup; other setups stay as they are."""
+        """The same predictor, corrected for one measured setup, on any number of its accelerators."""
         return Predictor(self.model, {**self._calibrations, _key(setup): calibration})
 
     def uncalibrated(self) -> Predictor:
@@ -161,20 +167,24 @@ class Predictor:
         decode, mixed, share = steady_of(
             plan.terms, batch, middle, tokens_in - cached, tokens_out, exp, cached
         )
-        slower, idle_w = plan.time_factor, plan.idle_w
+        idle_w = plan.idle_w
+        slower, stronger, active, near = self._factors(plan, batch)
         step_s, mixed_s = decode.time_s * slower, mixed.time_s * slower
-        above_w = (decode.power_w - plan.plain_idle_w) * plan.active_factor
-        mixed_above_w = (mixed.power_w - plan.plain_idle_w) * plan.active_factor
+        rated_w = plan.terms.power_w
+        above_w = (min(decode.power_w * stronger, rated_w) - plan.plain_idle_w) * active
+        mixed_above_w = (min(mixed.power_w * stronger, rated_w) - plan.plain_idle_w) * active
         steps = tokens_out / batch
         decode_s, prefill_s = step_s * steps, share * (mixed_s - step_s) * steps
         wait_s = decode.wait_s * slower * steps
         above_j = above_w * decode_s
-        wait_j = min(above_j, self._waiting_w(plan) * wait_s)
+        wait_j = min(above_j, max(0.0, plan.terms.base * rated_w - plan.plain_idle_w) * active * wait_s)
         prefill_j = share * (mixed_above_w * mixed_s - above_w * step_s) * steps
         idle_j = idle_w * (decode_s + prefill_s)
         request_j = prefill_j + above_j + idle_j
         token_s = (decode_s + prefill_s) / steps
-        energy_width, time_width, power_width = plan.widths
+        energy_width, time_width, power_width = (
+            plan.widths if near == 0.0 else self._nearer(plan.widths, near)
+        )
         return Prediction(
             step_s=step_s,
             token_s=token_s,
@@ -236,7 +246,8 @@ class Predictor:
             batch: sequences that decode beside it.
         """
         plan = self._plan(setup)
-        terms, slower, idle_w = plan.terms, plan.time_factor, plan.idle_w
+        terms, idle_w = plan.terms, plan.idle_w
+        slower, stronger, active, _ = self._factors(plan, batch)
         plain, mixed, alone = (
             step_of(terms, batch, length),
             step_of(terms, batch, length, 1.0, length),
@@ -244,8 +255,8 @@ class Predictor:
         )
 
         def energy(step: Step) -> float:
-            power = idle_w + (step.power_w - plan.plain_idle_w) * plan.active_factor
-            return float(power * step.time_s * slower)
+            drawn = min(step.power_w * stronger, terms.power_w)
+            return float((idle_w + (drawn - plan.plain_idle_w) * active) * step.time_s * slower)
 
         context_s = float(terms.prompt_attention_s) * slower
         more_s = (mixed.time_s - plain.time_s) * slower
@@ -260,11 +271,24 @@ class Predictor:
             step_j=max(0.0, energy(alone) - power_w * linear_s),
         )
 
-    def _waiting_w(self, plan: _Plan) -> float:
-        """Power above idle while the accelerators wait for the host [W]."""
-        return float(
-            max(0.0, (plan.terms.base * plan.terms.power_w - plan.plain_idle_w) * plan.active_factor)
+    @staticmethod
+    def _factors(plan: _Plan, batch: float) -> tuple[float, float, float, float]:
+        """Factors on time, on power and on power above idle; how near a calibrated point is."""
+        place = log(batch)
+        time, energy = plan.correction.factors(place)
+        if plan.calibration is None:
+            return time, energy / time, 1.0, 0.0
+        slower, active, near = plan.calibration.factors(place)
+        return time * slower, energy / time, active, near
+
+    def _nearer(self, widths: tuple[float, float, float], near: float) -> tuple[float, float, float]:
+        """Half-widths beside a calibrated point: its own there, the group's far from it."""
+        measured = self.model.half_widths["calibrated"]
+        energy, time, power = (
+            (near * min(own, wide) ** 2 + (1.0 - near) * wide**2) ** 0.5
+            for own, wide in zip(measured, widths, strict=True)
         )
+        return energy, time, power
 
     def _outside(
         self, setup: ServingSetup, batch: float, tokens_in: float, context: float, extrapolate: bool
@@ -305,26 +329,23 @@ class Predictor:
         plain_idle = float(inputs.count * inputs.power * lookup("serving.idle-power-share").si_interval()[0])
         widths, notes = self._known(setup)
         calibration = self._calibrations.get(_key(setup))
-        if calibration is not None and calibration.points:
-            widths = tuple(
-                min(a, b) for a, b in zip(widths, self.model.half_widths["calibrated"], strict=True)
-            )  # type: ignore[assignment]
-            notes = (*notes, f"calibrated with {calibration.points} measured points")
+        if calibration is not None:
+            notes = (*notes, f"calibrated with {len(calibration.batches)} measured points")
         return _Plan(
             terms,
-            calibration.idle_w if calibration else plain_idle,
+            calibration.idle_w * setup.count if calibration else plain_idle,
             group_of(setup),
             widths,
             notes,
-            calibration.time_factor if calibration else 1.0,
-            calibration.active_factor if calibration else 1.0,
+            self.model.residuals.correction(features_of(inputs)),
+            calibration,
             plain_idle,
         )
 
     def _known(self, setup: ServingSetup) -> tuple[tuple[float, float, float], tuple[str, ...]]:
         """Half-widths of a setup's group, and what is unlike anything that was measured."""
         table, notes = self.model.half_widths, []
-        widths = list(table[group_of(setup)])
+        widths = list(table.get(group_of(setup), table["any"]))
 
         def widen(name: str, note: str) -> None:
             notes.append(note)
@@ -334,8 +355,8 @@ class Predictor:
         hardware = setup.hardware
         if hardware.name not in self.model.accelerators:
             widen("accelerator", f"no run on {hardware.name} was measured; its data sheet stands in")
-        if not setup.shape.counted and setup.shape.name == "":
-            widen("unlisted", "the model's layers aren't known, only its size")
+        if group_of(setup) not in table and hardware.name in self.model.accelerators:
+            widen("format", f"no run of {group_of(setup)} was measured")
         if setup.engine not in ENGINES:
             widen("engine", f"no run of {setup.engine} was measured; {ENGINES[0]} stands in")
         if not setup.cuda_graphs:
@@ -355,13 +376,15 @@ class Predictor:
 def group_of(setup: ServingSetup) -> str:
     """Whose residuals say how far off a prediction may be."""
     form = number_format(setup.format)
-    kind = "fp8" if form == "fp8" else "moe" if setup.shape.is_moe else "dense"
+    kind = form if form != "bfloat16" else "moe" if setup.shape.is_moe else "dense"
     return f"{kind} {setup.hardware.generation}"
 
 
 def _key(setup: ServingSetup) -> ServingSetup:
-    """The setup as calibrations know it: the batch limit doesn't count."""
-    return msgspec.structs.replace(setup, batch_limit=None)
+    """The setup as calibrations know it: on how many accelerators, and with what limit, doesn't count."""
+    return msgspec.structs.replace(
+        setup, batch_limit=None, count=1, tensor_parallel=None, expert_parallel=1, data_parallel=1
+    )
 
 
 def _impossible(batch: float, tokens_in: float, tokens_out: float, cached: float) -> ConfigError:
