@@ -120,7 +120,8 @@ class AnswerCache:
             shared = "" if self.plan.scope == "key" else getattr(caller, self.plan.scope)
             whose = (self.plan.scope, shared) if shared else ("key", caller.name)
         sent = (call.stream, call.stream and call.include_usage)
-        asked = msgspec.json.encode((call.task, whose, sent, body), order="deterministic")
+        native = msgspec.json.decode(call.native) if call.native else None
+        asked = msgspec.json.encode((call.task, whose, sent, body, native), order="deterministic")
         return hashlib.sha256(asked).digest()
 
     def get(self, key: bytes, *, last_resort: bool = False) -> Stored | None:
@@ -162,7 +163,7 @@ class AnswerCache:
 def keeps(plan: CachePlan, call: Call) -> bool:
     """Whether a call's answer may be kept and given again."""
     wish = call.headers.get(CACHE_HEADER, "").lower()
-    if plan.calls == "off" or wish == "off":
+    if plan.calls == "off" or wish == "off" or call.task == "count":
         return False
     body = call.body()
     if call.task != "embedding":

@@ -140,7 +140,7 @@ class _Foreign:
         translated = self._request(body)
         named = [name for name in translated.lost if _FIELD_NAME.fullmatch(name)]
         self.lost = ", ".join(named[:_MOST_NAMED])
-        return parse_call("chat", msgspec.json.encode(translated.body))
+        return self._call(msgspec.json.encode(translated.body), raw)
 
     def whole(self, answer: dict[str, Any]) -> bytes:
         return msgspec.json.encode(self._answer(answer))
@@ -168,6 +168,9 @@ class _Foreign:
         stream = self._stream or self._begin()
         return b"".join(map(type(self).encode, stream.fail(error)))
 
+    def _call(self, translated: bytes, raw: bytes) -> Call:
+        return parse_call("chat", translated)
+
     def _request(self, body: dict[str, Any]) -> Translated:
         raise NotImplementedError
 
@@ -179,20 +182,32 @@ class _Foreign:
 
 
 class _Responses(_Foreign):
-    """OpenAI's Responses API."""
+    """OpenAI's Responses API; a server that speaks it too gets the body as it came."""
 
     encode = staticmethod(named_event)
     _asked: dict[str, Any]
+
+    def _call(self, translated: bytes, raw: bytes) -> Call:
+        return msgspec.structs.replace(parse_call("chat", translated), native=raw)
 
     def _request(self, body: dict[str, Any]) -> Translated:
         self._asked = body
         return responses.openai_request(body)
 
     def _answer(self, answer: dict[str, Any]) -> dict[str, Any]:
+        if answer.get("object") == "response":
+            self.lost = ""  # nothing was translated
+            return answer
         return responses.client_answer(answer, self._asked)
 
+    async def events(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async for made in super().events(pieces):
+            if isinstance(self._stream, responses.EitherEvents) and self._stream.native:
+                self.lost = ""
+            yield made
+
     def _begin(self) -> ClientStream:
-        return responses.ClientEvents(self._asked)
+        return responses.EitherEvents(self._asked)
 
 
 class _Anthropic(_Foreign):
@@ -211,6 +226,20 @@ class _Anthropic(_Foreign):
 
     def _begin(self) -> ClientStream:
         return anthropic.ClientEvents()
+
+
+class _CountTokens(_Anthropic):
+    """Anthropic's count of a prompt's tokens: nothing is generated, and nothing is translated."""
+
+    def read(self, raw: bytes) -> Call:
+        counted = super().read(raw)
+        return msgspec.structs.replace(counted, task="count", stream=False, raw=raw)
+
+    def _request(self, body: dict[str, Any]) -> Translated:
+        return super()._request({"max_tokens": 1, **body})
+
+    def whole(self, answer: dict[str, Any]) -> bytes:
+        return msgspec.json.encode(answer)
 
 
 class _Gemini(_Foreign):
@@ -277,6 +306,7 @@ CALLS: dict[str, Surface] = {
         Surface("/v1/embeddings", "embedding", "embeddings", _Embeddings),
         Surface("/v1/responses", "chat", "chat", _Responses),
         Surface("/v1/messages", "chat", "chat", _Anthropic, b"x-api-key"),
+        Surface("/v1/messages/count_tokens", "count", "chat", _CountTokens, b"x-api-key"),
     )
 }
 """Calls to a model whose path is always the same."""

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["Door", "is_loopback", "once_only"]
 
 _NOBODY = Caller(scopes=frozenset())
+_LISTS = ("/v1/models", "/v1beta/models")
+_FOREIGN_KEYS = (b"x-api-key", b"x-goog-api-key")
 _ONCE = (b"authorization", b"x-api-key", b"x-goog-api-key", b"host", b"content-length")
 
 
@@ -90,6 +92,7 @@ class Door:
             RequestError: as ``admit``.
         """
         scope = self._scope_of(path)
+        headers = _with_key(headers)
         if scope is not None:
             return self.admit(headers, scope)
         if self.locked and b"authorization" not in headers:
@@ -136,7 +139,7 @@ class Door:
         """The scope that a page needs; ``None`` if it is open to all."""
         if path == "/healthz" or (path == "/metrics" and self.metrics_open):
             return None
-        if path == "/v1/models" or path.startswith("/v1/models/"):
+        if path in _LISTS or path.startswith(tuple(f"{one}/" for one in _LISTS)):
             return "models"
         if path == "/openapi.json" or (path.startswith("/v1/") and not path.startswith("/v1/admin/")):
             return ""
@@ -191,6 +194,15 @@ def _is_here(host: bytes, names: frozenset[str]) -> bool:
     except ValueError:
         return False
     return is_loopback(name) or name in names
+
+
+def _with_key(headers: Mapping[bytes, bytes]) -> Mapping[bytes, bytes]:
+    """The headers with the key where ``admit`` looks for it; other dialects' clients send it elsewhere."""
+    if b"authorization" not in headers:
+        for name in _FOREIGN_KEYS:
+            if name in headers:
+                return {**headers, b"authorization": b"Bearer " + headers[name]}
+    return headers
 
 
 def _secret(authorization: bytes, *, basic: bool) -> bytes:

@@ -36,16 +36,20 @@ class Needs(NamedTuple):
         least_tokens: the fewest tokens that prompt and answer can take up.
         likely_tokens: how many they likely take up.
         capabilities: what the model must be able to do, each with the field that asks for it.
+        counts: whether only the prompt's tokens are to be counted.
     """
 
     least_tokens: int
     likely_tokens: int
     capabilities: dict[str, str]
+    counts: bool = False
 
     @classmethod
     def of(cls, call: Call) -> Needs:
         """Look at a call's body."""
         body = call.body()
+        if call.task == "count":
+            return cls(0, 0, {}, counts=True)
         capabilities: dict[str, str] = {}
         if body.get("tools"):
             capabilities["tools"] = "tools"
@@ -65,6 +69,14 @@ class Needs(NamedTuple):
 
     def refusal(self, plan: UpstreamPlan, model: str) -> RequestError | None:
         """Why a server surely can't answer; ``None`` if it may."""
+        if self.counts and "count_tokens" not in plan.native:
+            return RequestError(
+                f"the server of the model {model!r} counts no tokens for others",
+                code="R103",
+                status=404,
+                param="model",
+                fix='ask a model of Anthropic\'s, or have the operator state native = ["count_tokens"]',
+            )
         room = plan.context_tokens
         if room is not None and self.least_tokens > room:
             return RequestError(

@@ -82,13 +82,14 @@ class EngineBackend:
                 param="model",
                 fix=f"use {' or '.join(known)}",
             )
-        if call.task == "embedding":
+        if call.task in ("embedding", "count"):
+            what = "makes no embeddings" if call.task == "embedding" else "counts no tokens for others"
             raise RequestError(
-                f"the model {call.model!r} makes no embeddings",
+                f"the model {call.model!r} {what}",
                 code="R103",
                 status=404,
                 param="model",
-                fix="put a server with an embedding model behind: negajoule serve --upstream URL",
+                fix="put a server that does behind this one: negajoule serve --upstream URL",
             )
         if self._closing or len(self._running) >= self._limit:
             reason = "the server is shutting down" if self._closing else "too many requests wait"

@@ -80,6 +80,9 @@ def _calls() -> _Schema:
         ),
         "/v1/responses": _call("response", "OpenAI's Responses API", "ForeignBody", "Foreign", responses),
         "/v1/messages": _call("message", "Anthropic's Messages", "ForeignBody", "Foreign", anthropic),
+        "/v1/messages/count_tokens": _call(
+            "count", "Count a prompt's tokens", "ForeignBody", "Foreign", anthropic, streams=False
+        ),
         **{
             f"/{version}/models/{{model}}:{method}": _call(
                 f"{method}-{version}",
@@ -136,6 +139,10 @@ def _pages() -> _Schema:
     return {
         "/v1/models": _page("models", "The models that this key may ask", "Models"),
         "/v1/models/{model}": _page("model", "One model", "Model", [_in_path("model")]),
+        "/v1beta/models": _page("gemini-models", "The same, as Gemini lists them", "Foreign"),
+        "/v1beta/models/{model}": _page(
+            "gemini-model", "One of them, as Gemini shows it", "Foreign", [_in_path("model")]
+        ),
         "/v1/footprints/{id}": _page(
             "footprint",
             "What a request cost, in full; for who asked, and for admins",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from starlette.responses import Response
@@ -12,10 +12,13 @@ from starlette.routing import Route
 
 from negajoule._version import __version__
 from negajoule.errors import RequestError
+from negajoule.gateway.adapters import gemini
 from negajoule.gateway.caller import CALLER
 from negajoule.gateway.openapi import document
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from starlette.requests import Request
 
     from negajoule.gateway.accounts import Accounts
@@ -47,6 +50,8 @@ class Pages:
         return [
             Route("/v1/models", self._models),
             Route("/v1/models/{model:path}", self._models),
+            Route("/v1beta/models", self._gemini_models),
+            Route("/v1beta/models/{model:path}", self._gemini_models),
             Route("/v1/footprints/{id}", self._footprint),
             Route("/openapi.json", self._openapi),
             Route("/healthz", self._health),
@@ -54,15 +59,20 @@ class Pages:
         ]
 
     async def _models(self, request: Request) -> Response:
-        may_ask = CALLER.get().may_ask
-        models = [model for model in await self._backend.models() if may_ask(str(model["id"]))]
+        models = await self._listed()
+        wanted = request.path_params.get("model")
+        return _json({"object": "list", "data": models} if wanted is None else _named(models, wanted))
+
+    async def _gemini_models(self, request: Request) -> Response:
+        models = await self._listed()
         wanted = request.path_params.get("model")
         if wanted is None:
-            return _json({"object": "list", "data": models})
-        for model in models:
-            if model["id"] == wanted:
-                return _json(model)
-        raise RequestError(f"the model {wanted!r} isn't served here", code="R103", status=404, param="model")
+            return _json({"models": [gemini.listed_model(model) for model in models]})
+        return _json(gemini.listed_model(_named(models, wanted)))
+
+    async def _listed(self) -> list[dict[str, Any]]:
+        may_ask = CALLER.get().may_ask
+        return [model for model in await self._backend.models() if may_ask(str(model["id"]))]
 
     async def _footprint(self, request: Request) -> Response:
         found = await asyncio.to_thread(self._ledger.get, request.path_params["id"])
@@ -101,6 +111,13 @@ class Pages:
     async def _metrics(self, _: Request) -> Response:
         text = await asyncio.to_thread(self._accounts.metrics.text)
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _named(models: Sequence[dict[str, Any]], wanted: str) -> dict[str, Any]:
+    for model in models:
+        if model["id"] == wanted:
+            return model
+    raise RequestError(f"the model {wanted!r} isn't served here", code="R103", status=404, param="model")
 
 
 def _json(data: object) -> Response:

@@ -33,6 +33,8 @@ from negajoule.gateway.prices import Price
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from negajoule.gateway.wire import Call
+
 __all__ = ["CAPABILITIES", "NATIVE", "UpstreamPlan", "keys_of", "plan_for", "read_plan"]
 
 CAPABILITIES = ("audio", "files", "json", "tools", "vision")
@@ -108,6 +110,14 @@ class UpstreamPlan(msgspec.Struct, frozen=True):
     def model_for(self, model: str) -> str | None:
         """The upstream's name of a public model; ``None`` if it doesn't serve it."""
         return self.models.get(model) if self.models else model
+
+    def provider_for(self, call: Call) -> Provider:
+        """How a call is put to it: as it came in the Responses API, if it takes those, else translated."""
+        if call.native and "responses" in self.native:
+            return msgspec.structs.replace(
+                self.provider, dialect="responses", chat="/responses", stream="/responses"
+            )
+        return self.provider
 
     def price_of(self, model: str) -> Price | None:
         """What is paid for a public model; ``None`` if that isn't stated."""
@@ -220,7 +230,7 @@ def _read(table: Mapping[str, Any], at: str) -> UpstreamPlan:
         imbalance_j=_amount(table.get("imbalance_j", 20.0), f"{at}.imbalance_j"),
         metered_by=_instrument(_text(table, "metered_by", at), f"{at}.metered_by"),
         batch_metrics=_text(table, "batch_metrics", at) or None,
-        native=_chosen(table.get("native", []), NATIVE, f"{at}.native"),
+        native=_native(table.get("native", []), provider, f"{at}.native"),
     )
 
 
@@ -266,6 +276,13 @@ def _instrument(value: str, at: str) -> str | None:
 
 def _capabilities(value: object, at: str) -> frozenset[str] | None:
     return None if value is None else _chosen(value, CAPABILITIES, at)
+
+
+def _native(value: object, provider: Provider, at: str) -> frozenset[str]:
+    given = _chosen(value, NATIVE, at)
+    if "responses" in given and provider.dialect != "openai":
+        raise _wrong(at, f"may hold responses for OpenAI's dialect only, which {provider.name} doesn't speak")
+    return given | {"count_tokens"} if provider.dialect == "anthropic" else given
 
 
 def _chosen(value: object, allowed: Sequence[str], at: str) -> frozenset[str]:

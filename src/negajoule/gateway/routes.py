@@ -55,7 +55,9 @@ class Routes:
                 param="model",
                 fix="GET /v1/models lists those that are",
             )
-        if all(route.server.plan.limitless for route in routes) or call.task == "embedding":
+        if call.task == "embedding":
+            return routes
+        if call.task != "count" and all(route.server.plan.limitless for route in routes):
             return routes
         needs = Needs.of(call)
         able, refusals = [], []

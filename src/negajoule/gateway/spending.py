@@ -114,7 +114,7 @@ class BudgetedBackend:
         """
         caller = CALLER.get()
         budgets = self._budgets(caller, call.model)
-        if not budgets:
+        if not budgets or call.task == "count":
             return await self._inner.open(call)
         await self._learnt(call.model)
         try:

@@ -195,7 +195,7 @@ class UpstreamExchange:
         async with self._booked_on_failure():
             response, _ = await self._connect()
             data = await response.read()
-            answer = answer_of(data, self._route.server.plan.provider, self._frame())
+            answer = answer_of(data, self._route.server.plan.provider_for(self._call), self._frame())
         self._count(answer.get("usage"))
         if self._call.task == "embedding":
             self.tokens = self.tokens._replace(output=0)
@@ -275,7 +275,7 @@ class UpstreamExchange:
         failure: EngineError | None = None
         for route in self._routes:
             try:
-                path, body = request_of(self._call, route.server.plan.provider, route.model)
+                path, body = request_of(self._call, route.server.plan.provider_for(self._call), route.model)
             except RequestError as error:
                 if failure is None:
                     raise
@@ -343,7 +343,7 @@ class UpstreamExchange:
         """The answer's stream in OpenAI's words, once it has begun."""
         response, first = await self._connect()
         pieces = _joined(first, response)
-        self._stream = stream_of(self._route.server.plan.provider, self._frame())
+        self._stream = stream_of(self._route.server.plan.provider_for(self._call), self._frame())
         return pieces if self._stream is None else as_openai(pieces, self._stream)
 
     def _frame(self) -> Frame:

@@ -11,7 +11,7 @@ from negajoule.errors import EngineError, LedgerError, NegajouleError, RequestEr
 
 __all__ = ["Call", "ChatBody", "CompletionBody", "Task", "error_body", "parse_call", "status_of"]
 
-Task = Literal["chat", "completion", "embedding"]
+Task = Literal["chat", "completion", "embedding", "count"]
 
 _Count = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -57,12 +57,13 @@ class Call(msgspec.Struct, frozen=True):
     """A request that has passed the checks.
 
     Attributes:
-        task: chat, plain completion or embeddings.
+        task: chat, plain completion, embeddings, or the count of a chat's tokens.
         model: the model asked for.
         stream: whether the client wants events.
         include_usage: whether the client asked for usage in its stream.
         raw: the body as it came.
         headers: the client's headers that an upstream may see; see ``headers``.
+        native: the body as it came in the Responses API, for servers that speak it; empty for other calls.
     """
 
     task: Task
@@ -71,6 +72,7 @@ class Call(msgspec.Struct, frozen=True):
     include_usage: bool
     raw: bytes
     headers: dict[str, str] = {}
+    native: bytes = b""
 
     def body(self) -> dict[str, Any]:
         """The body as a dictionary, unknown fields included."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from negajoule.errors import EngineError, RequestError
-from negajoule.gateway.adapters import anthropic, decode_event, gemini, unnamed_event
+from negajoule.gateway.adapters import anthropic, decode_event, gemini, responses, unnamed_event
 from negajoule.gateway.server import decoded
 from negajoule.gateway.sse import DONE, EventCutter, data_of
 
@@ -34,6 +34,10 @@ def request_of(call: Call, provider: Provider, model: str) -> tuple[str, bytes]:
     Raises:
         RequestError: (R102) if the dialect can't say it, (R103) if the upstream has nothing of the kind.
     """
+    if call.task == "count":
+        return "/messages/count_tokens", msgspec.json.encode({**call.body(), "model": model})
+    if provider.dialect == "responses":
+        return provider.chat_path(model, stream=call.stream), _native(call, model)
     if provider.dialect != "openai":
         return _translated(call, provider, model)
     path = {"chat": provider.chat, "completion": "/completions", "embedding": provider.embeddings}[call.task]
@@ -69,6 +73,8 @@ def stream_of(provider: Provider, frame: Frame) -> UpstreamStream | None:
     """What translates a stream; ``None`` where it passes as it is."""
     if provider.dialect == "anthropic":
         return anthropic.OpenAIChunks(frame)
+    if provider.dialect == "responses":
+        return responses.NativeEvents()
     return gemini.OpenAIChunks(frame) if provider.dialect == "gemini" else None
 
 
@@ -89,6 +95,15 @@ async def as_openai(pieces: AsyncIterator[bytes], stream: UpstreamStream) -> Asy
         if ready:
             yield bytes(ready)
     yield b"".join(map(unnamed_event, stream.finish())) + DONE
+
+
+def _native(call: Call, model: str) -> bytes:
+    """The body as it came, with the model and the limit that the call has by now."""
+    body: dict[str, Any] = msgspec.json.decode(call.native)
+    chat = call.body()
+    limit = chat.get("max_completion_tokens") or chat.get("max_tokens")
+    limited = {} if limit is None else {"max_output_tokens": limit}
+    return msgspec.json.encode({**body, **limited, "model": model})
 
 
 def _translated(call: Call, provider: Provider, model: str) -> tuple[str, bytes]:

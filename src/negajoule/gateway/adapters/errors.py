@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Dialect", "anthropic_error", "error_in_stream", "gemini_error", "refusal"]
 
-Dialect = Literal["openai", "anthropic", "gemini"]
+Dialect = Literal["openai", "anthropic", "gemini", "responses"]
 """How a server speaks."""
 
 _ANTHROPIC_TYPES: dict[int, str] = {

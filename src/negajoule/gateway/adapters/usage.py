@@ -41,9 +41,11 @@ class Usage(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, usage: object) -> Usage:
-        """Read OpenAI's ``usage``; counts that can't be true are unknown."""
+        """Read OpenAI's ``usage``, also the Responses API's; counts that can't be true are unknown."""
         if not isinstance(usage, dict):
             return cls()
+        if "input_tokens" in usage and "prompt_tokens" not in usage:
+            usage = _as_chat(usage)
         prompt = _details(usage, "prompt_tokens_details")
         completion = _details(usage, "completion_tokens_details")
         return cls(
@@ -83,6 +85,16 @@ class Usage(msgspec.Struct, frozen=True):
         if self.reasoning is not None:
             usage["completion_tokens_details"] = {"reasoning_tokens": self.reasoning}
         return usage
+
+
+def _as_chat(usage: Mapping[str, Any]) -> dict[str, Any]:
+    """Usage of the Responses API by the names of chat completions."""
+    return {
+        "prompt_tokens": usage.get("input_tokens"),
+        "completion_tokens": usage.get("output_tokens"),
+        "prompt_tokens_details": usage.get("input_tokens_details"),
+        "completion_tokens_details": usage.get("output_tokens_details"),
+    }
 
 
 def _details(usage: Mapping[str, Any], name: str) -> Mapping[str, Any]:
