@@ -3,10 +3,10 @@
     python fitting/serving_energy.py [--data DIR] [--write]
 
 Without ``--write`` it only prints what it found. The data are ML.ENERGY v3 (H100, B200) and v2 (A100, H100).
-Physics first (``step_physics``), fitted to the logarithms of energy, time and gap with priors and a
-robust loss; then what it misses, as a Gaussian process over setup and batch. The strength of the priors and the scales
-of the process are chosen by whole (model, accelerator) pairs that a fit leaves out; intervals come from the
-residuals of those pairs. ``benchmarks/energy_model.py`` repeats all of it inside each of its folds.
+Physics first (``step_physics``), fitted to the logarithms of energy, time and gap with priors and a robust
+loss; then what it misses, as a Gaussian process over setup and batch. The strength of the priors and the
+scales of the process are chosen by whole (model, accelerator) pairs that a fit leaves out; intervals come from
+the residuals of those pairs. ``benchmarks/energy_model.py`` repeats all of it inside each of its folds.
 """
 
 from __future__ import annotations

@@ -62,6 +62,19 @@ class SetupCalibration(msgspec.Struct, frozen=True, kw_only=True):
     times: tuple[float, ...]
     powers: tuple[float, ...]
 
+    @property
+    def time_factor(self) -> float:
+        """Measured over predicted time in the middle of the measured batches; 1 if only idle was measured."""
+        return self.factors(self._middle())[0]
+
+    @property
+    def active_factor(self) -> float:
+        """The same of power above idle."""
+        return self.factors(self._middle())[1]
+
+    def _middle(self) -> float:
+        return sum(self.batches) / len(self.batches) if self.batches else 0.0
+
     def factors(self, log_batch: float) -> tuple[float, float, float]:
         """Factors on time and on power above idle at a batch; how near the nearest point is (1: there)."""
         time = power = nearest = 0.0

@@ -29,7 +29,7 @@ FEATURES = (
     "ampere",
     "pictures",
 )
-"""What tells setups apart: logarithms of the weights on an accelerator [GB] and of the count, and switches."""
+"""What tells setups apart: logarithms of weights on an accelerator [GB] and of the count; switches."""
 
 STEP = 0.25
 """Distance of the batches at which a correction is worked out, as a logarithm."""
