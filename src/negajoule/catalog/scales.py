@@ -58,6 +58,7 @@ SCALES: dict[str, Scale] = {
     "MJ": Scale(1e6, "J primary", PrimaryEnergy),
     "L": Scale(1.0, "L", Water),
     "years": Scale(_S_PER_YEAR, "s", Duration),
+    "ms": Scale(1e-3, "s", Duration),
     "B": Scale(1.0, "B", None),
     "GB": Scale(1e9, "B", None),
     "GB/s": Scale(1e9, "B/s", None),
