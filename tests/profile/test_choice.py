@@ -49,7 +49,9 @@ def test_the_interval_holds_the_truth_most_of_the_time():
     truth = 1 - FAST.request(2, 100, 20) / SLOW.request(2, 100, 20)
     inside = 0
     for start in range(10):
-        profile = made_profile({"F16": SLOW, "Q4_0": FAST}, batches=(1, 2), prompts=(32, 200), noise=0.08, seed=start)
+        profile = made_profile(
+            {"F16": SLOW, "Q4_0": FAST}, batches=(1, 2), prompts=(32, 200), noise=0.08, seed=start
+        )
         decision = best_precision(profile, 2, 100, 20)
         inside += decision.margin_low <= truth <= decision.margin_high
     assert inside >= 7

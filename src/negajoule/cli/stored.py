@@ -175,6 +175,24 @@ STORED: tuple[Place, ...] = (
         "the source answers again",
     ),
     Place("calibration", "calibration.json", "watts of this machine, as it was calibrated", "you remove it"),
+    Place(
+        "calibrations of serving",
+        "serving-calibrations.json",
+        "idle and active power and a factor on time of models that you calibrated, with server's address",
+        "you remove it, or negajoule calibrate --serving --forget",
+    ),
+    Place(
+        "profiles",
+        "profiles/*.json",
+        "times, CPU times and energies of a model's phases, with processor and hash of the machine's id",
+        "you remove them",
+    ),
+    Place(
+        "siblings of the packaged model",
+        "models/*",
+        "the packaged model in other number formats, with their hashes",
+        "you remove them; they're made again when they're needed",
+    ),
     Place("your facts", "catalog/*.csv", "rows that you put beside the catalogue's", "you remove them"),
     Place("your settings", "config.toml", "settings that you wrote", "you remove it"),
 )
