@@ -174,6 +174,14 @@ def kind_of(row: Measured) -> str:
     return "together" if row.mode == "agg" else "apart" if row.described else "undescribed"
 
 
+def point_trust(off: Floats, served: NDArray[np.str_]) -> float:
+    """How far one measured point is believed: spread between deployments / (that + spread within one)."""
+    middles = {name: np.median(off[served == name]) for name in np.unique(served)}
+    within = np.median([abs(value - middles[name]) for value, name in zip(off, served, strict=True)])
+    between = np.median(abs(np.array([middles[name] for name in served])))
+    return float(between**2 / (between**2 + within**2))
+
+
 def content_of(study: Study, digest: str) -> dict[str, Any]:
     """What ships."""
     everything = np.ones(len(study.rows), dtype=np.bool_)
@@ -202,6 +210,10 @@ def content_of(study: Study, digest: str) -> dict[str, Any]:
         "coefficients": {name: float(f"{value:.4g}") for name, value in coefficients.items()},
         "pairs": pairs,
         "half_widths": widths,
+        "point_trust": [
+            round(point_trust(np.log(measured / found), served), 2)
+            for measured, found in ((study.ttft, ttft), (study.tpot, tpot))
+        ],
     }
 
 

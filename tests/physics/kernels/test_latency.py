@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from negajoule.errors import CatalogError, ConfigError
 from negajoule.physics.kernels.hardware import hardware
-from negajoule.physics.kernels.latency import Deployed, latency_of, shipped_latency
+from negajoule.physics.kernels.latency import Deployed, factors_of, latency_of, shipped_latency
 from negajoule.physics.kernels.passes import Split, decode_pass, prompt_pass
 from negajoule.physics.serving import shape_of
 
@@ -90,6 +90,20 @@ def test_an_answer_adds_up_and_lies_in_its_interval():
     assert found.tpot_low_s < found.tpot_s < found.tpot_high_s
     assert found.measured
     assert not latency_of(_deployed(accelerator="a100", formats=("bfloat16", "bfloat16"))).measured
+
+
+def test_one_measured_point_draws_it_nearer_and_moves_the_others_along():
+    before = latency_of(_deployed(), (1.0, 1.0))
+    ttft, tpot = 2.0 * before.ttft_s, 0.5 * before.tpot_s
+    factors = factors_of(_deployed(), ttft, tpot)
+    there = latency_of(_deployed(), factors)
+    assert before.ttft_s < there.ttft_s < ttft
+    assert tpot < there.tpot_s < before.tpot_s
+    more = latency_of(_deployed(sequences=64.0), factors)
+    plain = latency_of(_deployed(sequences=64.0), (1.0, 1.0))
+    assert more.tpot_s / plain.tpot_s == pytest.approx(factors[1])
+    with pytest.raises(ConfigError, match="ttft_s"):
+        factors_of(_deployed(), 0.0, 0.02)
 
 
 def test_the_shipped_coefficients_are_possible():

@@ -1,4 +1,4 @@
-"""Measured kernels: what one call of an operator takes in time and energy, and what follows for whole engines.
+"""Measured kernels: time and energy of one call of an operator, and what follows for whole engines.
 
 - ``operators``: what each operator computes and reads, and in which numbers its efficiency is smooth
 - ``hardware``: data sheets by number format
@@ -23,7 +23,7 @@ from negajoule.lazy import names_from
 if TYPE_CHECKING:
     from negajoule.physics.kernels.formats import FormatRatio, format_ratio
     from negajoule.physics.kernels.interpolation import Interpolated, MeasuredKernels
-    from negajoule.physics.kernels.latency import Deployed, Latency, latency_of
+    from negajoule.physics.kernels.latency import Deployed, Latency, factors_of, latency_of
     from negajoule.physics.kernels.law import KernelCost, KernelLaw, kernel_law
     from negajoule.physics.kernels.passes import PassTimes, Split, decode_pass, prompt_pass
     from negajoule.physics.kernels.score import KernelScore, score_tables
@@ -42,6 +42,7 @@ __all__ = [
     "PassTimes",
     "Split",
     "decode_pass",
+    "factors_of",
     "format_ratio",
     "kernel_law",
     "latency_of",
@@ -66,6 +67,7 @@ __getattr__ = names_from(
         "PassTimes": ".passes",
         "Split": ".passes",
         "decode_pass": ".passes",
+        "factors_of": ".latency",
         "format_ratio": ".formats",
         "kernel_law": ".law",
         "latency_of": ".latency",

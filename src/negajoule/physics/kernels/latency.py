@@ -22,7 +22,16 @@ from negajoule.physics.kernels.passes import Split, decode_pass, prompt_pass
 if TYPE_CHECKING:
     from negajoule.physics.serving.model_shape import ModelShape
 
-__all__ = ["ENGINES", "Deployed", "Latency", "LatencyModel", "latency_of", "load_of", "shipped_latency"]
+__all__ = [
+    "ENGINES",
+    "Deployed",
+    "Latency",
+    "LatencyModel",
+    "factors_of",
+    "latency_of",
+    "load_of",
+    "shipped_latency",
+]
 
 ENGINES = ("vllm", "sglang", "trtllm")
 """Engines whose runs were measured."""
@@ -100,6 +109,7 @@ class LatencyModel:
         pairs: factors of measured pairs beside the law, on TTFT and TPOT: ``model accelerator engine``.
         half_widths: of the logarithms, on pairs left out, of TTFT and TPOT, by ``together``, ``apart`` and
             ``undescribed``.
+        point_trust: how far one measured point of TTFT and of TPOT is believed: 1 is all the way.
     """
 
     def __init__(self, content: dict[str, Any]) -> None:
@@ -108,6 +118,7 @@ class LatencyModel:
         self.coefficients: dict[str, float] = content["coefficients"]
         self.pairs: dict[str, tuple[float, float]] = content["pairs"]
         self.half_widths: dict[str, tuple[float, float]] = content["half_widths"]
+        self.point_trust: tuple[float, float] = content["point_trust"]
 
     def knows(self, model: str, accelerator: str) -> bool:
         """Whether runs of this model on this accelerator were in the fit, with any engine."""
@@ -120,8 +131,36 @@ def shipped_latency() -> LatencyModel:
     return LatencyModel(json.loads(_FILE.read_text(encoding="utf-8")))
 
 
-def latency_of(deployed: Deployed) -> Latency:
+def factors_of(deployed: Deployed, ttft_s: float, tpot_s: float) -> tuple[float, float]:
+    """What one measured point says of a deployment: factors on TTFT and TPOT beside the law.
+
+    A point is believed as far as deployments differ from each other more than the points of one do.
+
+    Args:
+        deployed: as it was measured.
+        ttft_s: measured [s].
+        tpot_s: measured [s].
+
+    Raises:
+        CatalogError: (F101) if there's no data sheet of the accelerator.
+        ConfigError: (C101) if the engine or a format isn't known, or a number can't be.
+    """
+    for name, value in (("ttft_s", ttft_s), ("tpot_s", tpot_s)):
+        if not (math.isfinite(value) and value > 0):
+            raise ConfigError(f"{name} is {value!r}", fix="a measured time, above 0")
+    model = shipped_latency()
+    found = timing(load_of(deployed), model.coefficients)
+    first, between = model.point_trust
+    return (ttft_s / found.ttft_s) ** first, (tpot_s / found.tpot_s) ** between
+
+
+def latency_of(deployed: Deployed, factors: tuple[float, float] | None = None) -> Latency:
     """Times of a deployment under a closed load.
+
+    Args:
+        deployed: what is served, on what, under which load.
+        factors: on TTFT and TPOT, from a measured point (``factors_of``); default those of the measured
+            pairs, 1 for others. The interval stays that of pairs without a point.
 
     Raises:
         CatalogError: (F101) if there's no data sheet of the accelerator.
@@ -130,7 +169,8 @@ def latency_of(deployed: Deployed) -> Latency:
     model = shipped_latency()
     found = timing(load_of(deployed), model.coefficients)
     name = hardware(deployed.accelerator).name
-    first, between = model.pairs.get(f"{deployed.shape.name} {name} {deployed.engine}", (1.0, 1.0))
+    known = model.pairs.get(f"{deployed.shape.name} {name} {deployed.engine}", (1.0, 1.0))
+    first, between = factors or known
     ttft, tpot = found.ttft_s * first, found.tpot_s * between
     described = deployed.decode_workers is not None and deployed.prompt_workers is not None
     kind = "together" if deployed.prompt is None else "apart" if described else "undescribed"
