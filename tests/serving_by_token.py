@@ -1,7 +1,7 @@
 """Serving, token by token: the slow loop that the simulator is judged by. It shares no code with it.
 
-Every step of every replica is made for itself, costs are added one by one, and each stretch of power is written
-down, so that energy can be integrated a second time.
+Every step of every replica is made for itself, costs are added one by one, and each stretch of power is
+written down, so that energy can be integrated a second time.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Replica:
 class ByToken:
     """One run.
 
-    ``policies`` holds one function a class: (now, held, oldest, running, carbon, carbon_until) to (count, again).
+    ``policies`` holds one function a class: now, held, oldest, running, carbon, carbon_until to count, again.
     """
 
     def __init__(self, rows, fleet, policies, timeouts, carbon=()):
@@ -408,7 +408,7 @@ class ByToken:
         return joules
 
 
-class stretch:  # noqa: N801 (stands for a table)
+class stretch:
     """A table whose every cost takes at least the time that a power allows."""
 
     def __init__(self, table, watts):

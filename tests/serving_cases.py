@@ -12,7 +12,7 @@ __all__ = ["make_case", "naive_policy", "table"]
 
 
 def table(max_batch=8, *, pace=1.0, kv_tokens=100_000, **changes):
-    """Costs like those of an 8B model on an H100 (J/token and step times of ML.ENERGY v3), slowed by ``pace``."""
+    """Costs like those of an 8B model on an H100, slowed by ``pace``."""
     sizes = range(1, max_batch + 1)
     values = {
         "decode_s": (0.0, *(pace * (0.0066 + 0.000079 * b) for b in sizes)),
@@ -123,8 +123,10 @@ def make_case(seed):
     apart = mode is Batching.CHUNKED and r.random() < 0.4
     slower = ()
     if r.random() < 0.3:
-        slower = (table(max_batch, pace=pace * 1.3, kv_tokens=kv, decode_j=tuple(0.8 * j for j in costs.decode_j)),)
-        slower += (table(max_batch, pace=pace * 1.7, kv_tokens=kv, decode_j=tuple(0.7 * j for j in costs.decode_j)),)
+        slower = tuple(
+            table(max_batch, pace=pace * s, kv_tokens=kv, decode_j=tuple(e * j for j in costs.decode_j))
+            for s, e in ((1.3, 0.8), (1.7, 0.7))
+        )
     fleet = Fleet(
         table=costs,
         replicas=r.choice([1, 1, 2, 3]),

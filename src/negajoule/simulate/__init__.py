@@ -5,7 +5,9 @@
 - ``trace``: requests over time
 - ``fleet``: what serves them: replicas, batching, routing, limits
 - ``simulator``: run a trace through a fleet
+- ``traffic_files``: traces in files; ``traffic_servegen``: of rates by client; ``traffic_made``: by a law
 - ``outcome``: what became of each request and of the energy
+- ``preparation``: the state before the first event
 - ``core``: the order of events; ``compiled``: the same through numba
 - ``replica``: a replica between two steps; ``admission``, ``leaving``: who joins, who goes before the end
 - ``jump``: many steps at once; ``batch``: slots and who is done first; ``routing``: which replica
@@ -18,13 +20,30 @@ from negajoule.simulate.policy import CodedPolicy, Policy, Rule, View
 from negajoule.simulate.rules import RuleCode, decide_by_rule
 from negajoule.simulate.simulator import simulate
 from negajoule.simulate.trace import Trace
+from negajoule.simulate.traffic_files import read_trace, write_vidur
+from negajoule.simulate.traffic_made import (
+    FixedLengths,
+    Lengths,
+    LengthsOf,
+    LognormalLengths,
+    bursts,
+    diurnal,
+    fixed,
+    markov_modulated,
+    poisson,
+    uniform,
+)
 
 __all__ = [
     "PHASES",
     "Batching",
     "CodedPolicy",
     "Fate",
+    "FixedLengths",
     "Fleet",
+    "Lengths",
+    "LengthsOf",
+    "LognormalLengths",
     "Outcome",
     "Policy",
     "Routing",
@@ -33,7 +52,15 @@ __all__ = [
     "Service",
     "Trace",
     "View",
+    "bursts",
     "capped",
     "decide_by_rule",
+    "diurnal",
+    "fixed",
+    "markov_modulated",
+    "poisson",
+    "read_trace",
     "simulate",
+    "uniform",
+    "write_vidur",
 ]

@@ -1,8 +1,10 @@
 """Who joins a replica's batch between two steps, by mode of batching, within slots, tokens and KV cache.
 
-- chunked: every step decodes all and fills the rest of ``step_tokens`` with prompt parts, first come first served
+- chunked: every step decodes all and fills the rest of ``step_tokens`` with prompt parts, first come first
+  served
 - prefill first: whole prompts, as many as ``step_tokens`` hold, in a step of their own while decoding waits
-- Orca: whole prompts join the decoding step; the KV cache is set aside for the whole answer, so none is pre-empted
+- Orca: whole prompts join the decoding step; the KV cache is set aside for the whole answer, so none is
+  pre-empted
 - static: a batch is formed when the last one is done, padded to its longest prompt and answer
 """
 
@@ -93,9 +95,7 @@ def admit(s: State, replica: int, mode: int, now_s: float) -> tuple[int, int, in
     return tokens, square, done
 
 
-def _fits(
-    s: State, replica: int, mode: int, request: int, context: int, joining: int, size: int
-) -> bool:
+def _fits(s: State, replica: int, mode: int, request: int, context: int, joining: int, size: int) -> bool:
     """Whether the KV cache has room; an empty replica always has, for what can't fit never gets here."""
     own = replica * at.WHOLES
     if s.wholes[own + at.BATCH] + joining == 0:

@@ -37,7 +37,7 @@ def run(
     fleet_reals: Reals,
     fleet_wholes: Wholes,
 ) -> int:
-    """Go on until something is needed; says what (``FINISHED``, ``ASK``, ``GROW``, ``MISUSED``, ``PAUSED``)."""
+    """Go on until something is needed: ``ASK``, ``GROW``, ``MISUSED``, ``PAUSED``, ``FINISHED``."""
     s = State(
         times,
         facts,

@@ -46,7 +46,8 @@ class Fleet(msgspec.Struct, frozen=True, kw_only=True):
         step_tokens: most prompt and answer tokens in a step (chunked), or prompt tokens (prefill first).
         context_tokens: longest prompt and answer together; None if only the KV cache limits them.
         keep_free: share of the KV cache that admission leaves free, so that running sequences can grow.
-        prefix_cache: whether prompts' kept tokens needn't be computed. The cache is taken to hold all, everywhere.
+        prefix_cache: whether prompts' kept tokens needn't be computed. The cache is taken to hold all,
+        everywhere.
         most_open: requests held, queued or running at which further ones are refused; None for no limit.
         routing: which replica takes a request.
         fill: requests on a replica before the next one is used (fewest).

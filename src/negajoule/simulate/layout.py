@@ -1,18 +1,21 @@
-"""How the state of a simulation lies in memory: few flat columns, so that the core runs on arrays and on lists.
+"""How the state of a simulation lies in memory: few flat columns, for a core that runs on arrays and lists.
 
-Each table is one column of records; a field of a record is an offset. With numba the columns are arrays and the
-core is compiled; without, they are lists and the same core is interpreted, to the same bits.
+Each table is one column of records; a field of a record is an offset. With numba the columns are arrays and
+the core is compiled; without, they are lists and the same core is interpreted, to the same bits.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import MutableSequence
 
-    Reals = MutableSequence[float]
-    Wholes = MutableSequence[int]
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Reals = MutableSequence[float] | NDArray[np.float64]
+    Wholes = MutableSequence[int] | NDArray[np.signedinteger[Any]]
 
 NONE = -1
 INFINITE = float("inf")
@@ -30,8 +33,8 @@ FACTS = 8
 OPEN, SERVED, REFUSED, TIMED_OUT, TOO_LONG, STARVED, CARRIED = range(7)
 
 # ``slots``: places in a replica's batch. DUE: count of decode steps at which its answer is done; ORIGIN: its
-# context less the count of decode steps. BEFORE, AFTER: neighbours in the order of joining. The last three are
-# columns of their own that only share the record: a stack of free slots, a heap of slots by DUE, and each
+# context less the count of decode steps. BEFORE, AFTER: neighbours in the order of joining. The last three
+# are columns of their own that only share the record: a stack of free slots, a heap of slots by DUE, and each
 # slot's place in that heap.
 REQUEST, DUE, ORIGIN, BEFORE, AFTER, FREE, HEAP, RANK = range(8)
 SLOTS = 8
@@ -41,10 +44,11 @@ SLOTS = 8
 CLOCK, IDLE_SINCE, START, STEP_S, SLOPE_S, STEP_J, SLOPE_J, PREFILL_J, BUSY_S = range(9)
 REALS = 9
 
-# ``wholes``: a replica's numbers. BATCH and CONTEXT: sequences that decode and their tokens. COUNT: decode steps
-# so far. STEPS: steps in flight, of which MIXED says whether they decode. PART: the request whose prompt is
-# computed in parts, PART_DONE of PART_ALL tokens. JOINING and JOINING_CONTEXT: what joins the batch when the
-# step ends. RESERVED: tokens set aside for whole answers. HANDED: requests to hand over when the step ends.
+# ``wholes``: a replica's numbers. BATCH and CONTEXT: sequences that decode and their tokens. COUNT: decode
+# steps so far. STEPS: steps in flight; DECODES: whether they decode. PART: the request whose
+# prompt is computed in parts, PART_DONE of PART_ALL tokens. JOINING and JOINING_CONTEXT: what joins the batch
+# when the step ends. RESERVED: tokens set aside for whole answers. HANDED: requests to hand over when the
+# step ends.
 (
     PHASE,
     ROLE,
@@ -100,8 +104,8 @@ CLASS_WHOLES = 5
 SCALARS = 10
 DECODES_AT = 2 * SCALARS
 
-# ``fleet_reals`` and ``fleet_wholes``: settings, then the simulation's own position. MARGIN_S: how far ahead of
-# an event energy may be booked. PAUSE_AT: the arrival before which the core returns, to report progress.
+# ``fleet_reals`` and ``fleet_wholes``: settings, then the simulation's own position. MARGIN_S: how far ahead
+# of an event energy may be booked. PAUSE_AT: the arrival before which the core returns, to report progress.
 NOW, BIN_S, SLEEP_AFTER_S, INTER_TOKEN_S, TRANSFER_S, TRANSFER_J, MARGIN_S = range(7)
 FLEET_REALS = 7
 (

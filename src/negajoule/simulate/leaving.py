@@ -1,4 +1,4 @@
-"""Who leaves a replica before its answer is done: given up by the client, or pre-empted for want of KV cache."""
+"""Who leaves a replica before the end: given up by the client, or pre-empted for want of KV cache."""
 
 from __future__ import annotations
 

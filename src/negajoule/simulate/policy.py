@@ -1,9 +1,10 @@
 """When held requests are let go: what a policy sees and what it answers.
 
-The simulator and the gateway keep one queue of held requests for each class (interactive, batch ...), each with
-its own policy. While requests of its class are held, a policy is asked whenever something happened: requests of
-its class arrived, a released request of any class was answered, or the time came that it named itself. Requests
-leave in the order in which they came. Nothing here knows whether it is simulated.
+The simulator and the gateway keep one queue of held requests for each class (interactive, batch ...), each
+with its own policy. While requests of its class are held, a policy is asked whenever something may have
+changed: requests arrived, steps ended, others were released, or the time came that it named itself. It may be
+asked without a reason. Requests leave in the order in which they came. Nothing here knows whether it is
+simulated.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One replica: at the end of its steps it lets go who is done, takes in who fits, and starts the next steps.
 
-A replica is idle, ready (it stands between two steps) or stepping. While nobody joins or leaves, its steps are
-one jump; an arrival that may join shortens the jump to the first step that ends at or after it.
+A replica is idle, ready (it stands between two steps) or stepping. While nobody joins or leaves, its steps
+are one jump; an arrival that may join shortens the jump to the first step that ends at or after it.
 """
 
 from __future__ import annotations
@@ -170,8 +170,10 @@ def _form_jump(s: State, replica: int, mode: int) -> None:
     is_open = head == at.NONE and batch < fleet[at.MAX_BATCH] and mode != at.STATIC
     w[own + at.OPEN_TO_ARRIVALS] = 1 if is_open else 0
     _fly(s, replica, steps, start_s + sum_of_steps(steps, first_s, slope_s))
-    if head != at.NONE and s.facts[head * at.FACTS + at.OUTCOME] == at.CARRIED and _ready_s(s, head) > start_s:
-        _shorten(s, replica, _ready_s(s, head))
+    if head != at.NONE and s.facts[head * at.FACTS + at.OUTCOME] == at.CARRIED:
+        ready_s = _ready_s(s, head)
+        if ready_s > start_s:
+            _shorten(s, replica, ready_s)
     if fleet[at.TIMEOUTS] > 0:
         _shorten(s, replica, next_expiry(s, replica))
 
@@ -201,7 +203,7 @@ def _ready_s(s: State, request: int) -> float:
 
 def enqueue(s: State, replica: int, request: int, now_s: float) -> None:
     """Put a request at the end of a replica's queue; wake it, or shorten its jump, if need be."""
-    own, mine = replica * at.WHOLES, replica * at.REALS
+    own = replica * at.WHOLES
     w = s.wholes
     w[own + at.LOAD] += 1
     s.facts[request * at.FACTS + at.PLACE] = replica

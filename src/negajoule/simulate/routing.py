@@ -2,7 +2,8 @@
 
 - round robin: one after the other
 - least loaded: the one with the fewest requests; one that is awake before one that sleeps, then the first
-- fewest: the first with fewer than ``fill`` requests, so that the others can sleep; all full, the least loaded
+- fewest: the first with fewer than ``fill`` requests, so that the others can sleep; all full, the least
+  loaded
 """
 
 from __future__ import annotations

@@ -1,23 +1,23 @@
 """The rules of release that the compiled core knows, each a few comparisons.
 
-=========  ================================================  ==================================================
-code       parameters                                        covers
-=========  ================================================  ==================================================
-``HOLD``   count, wait [s], join, drained (0 or 1)           at once, hold while idle then join, gated, control
-                                                             limit, deadline-aware
-``PACE``   rate [1/s], burst                                 fixed pacing (burst 1), token bucket
-``CARBON`` intensity [gCO2e/kWh], wait [s]                   deferral to cleaner hours
-=========  ================================================  ==================================================
+==========  ======================================  ===================================================
+code        parameters                              covers
+==========  ======================================  ===================================================
+``HOLD``    count, wait [s], join, drained (0, 1)   at once, hold while idle then join, gated, control
+                                                    limit, deadline-aware
+``PACE``    rate [1/s], burst                       fixed pacing (burst 1), token bucket
+``CARBON``  intensity [gCO2e/kWh], wait [s]         deferral to cleaner hours
+==========  ======================================  ===================================================
 
 - ``HOLD`` releases all once ``count`` are held, the oldest has waited ``wait``, or ``join`` requests are
-  running; with ``drained`` it does so only while nothing runs. At once is count 1. Hold while idle, then join is
-  join 1. Gated is drained 1. A deadline is a wait: the deadline's allowance less the time of service.
+  running; with ``drained`` it does so only while nothing runs. At once is count 1. Hold while idle, then join
+  is join 1. Gated is drained 1. A deadline is a wait: the deadline's allowance less the time of service.
 - ``PACE`` is a bucket that starts full, with room for ``burst`` requests, filled at ``rate``.
-- ``CARBON`` releases all while the grid's intensity is at most ``intensity`` or isn't known, or once the oldest
-  has waited ``wait``.
+- ``CARBON`` releases all while the grid's intensity is at most ``intensity`` or isn't known, or once the
+  oldest has waited ``wait``.
 
-The control limit is the form of the optimum of bulk service with holding cost (Deb and Serfozo, Optimal control
-of batch service queues, Advances in Applied Probability 5, 1973).
+The control limit is the form of the optimum of bulk service with holding cost (Deb and Serfozo, Optimal
+control of batch service queues, Advances in Applied Probability 5, 1973).
 """
 
 from __future__ import annotations

@@ -103,6 +103,16 @@ class Trace:
         """The first so many requests."""
         return self._part(slice(0, number))
 
+    def only(self, which: NDArray[np.bool_], note: str) -> Trace:
+        """The requests marked, with a note that says so.
+
+        Raises:
+            ConfigError: (C106) if none is.
+        """
+        part = self._part(which)
+        part.notes = (*part.notes, note)
+        return part
+
     def between(self, start_s: float, end_s: float) -> Trace:
         """The requests of a span, their times counted from its start [s].
 
@@ -130,7 +140,7 @@ class Trace:
         part.notes = (*self.notes, f"time stretched to {rate_per_s:g} requests/s")
         return part
 
-    def _part(self, which: slice) -> Trace:
+    def _part(self, which: slice | NDArray[np.bool_]) -> Trace:
         return Trace(
             self.arrival_s[which],
             self.prompt_tokens[which],
