@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from negajoule.instrument import Here
     from negajoule.ledger import LedgerWriter, Status
     from negajoule.meter import Share
-    from negajoule.units import Footprint
+    from negajoule.units import Energy, Footprint
 
 __all__ = ["Accounts", "Tokens", "Watcher", "until_safe"]
 
@@ -90,10 +90,12 @@ class Accounts:
         cpu_seconds: float,
         cost: Footprint,
         own: Footprint | None = None,
+        avoided: Energy | None = None,
     ) -> Future[bool]:
         """Write a request's row, for the caller of the moment; the future is done when the row is safe.
 
-        ``own`` is this machine's share of the cost, by default all of it.
+        ``own`` is this machine's share of the cost, by default all of it; ``avoided`` what an answer out of a
+        cache would have taken to make [J].
         """
         caller = CALLER.get()
         if self.watcher is not None:
@@ -117,6 +119,7 @@ class Accounts:
                 team=caller.team,
                 project=caller.project,
                 footprint=cost,
+                avoided=avoided,
             )
         )
 

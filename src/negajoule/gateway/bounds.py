@@ -124,7 +124,9 @@ class Rates:
         """Take up what a call that ended well took of this machine."""
         if tokens.prompt is None or tokens.output is None:
             return
-        computed = max(1, tokens.prompt - (tokens.cached or 0) + tokens.output)
+        computed = tokens.prompt - (tokens.cached or 0) + tokens.output
+        if computed <= 0:
+            return  # an answer out of a cache shows nothing of what a token takes
         high, value = figures(own, "high"), figures(own, "value")
         seen = self._seen.setdefault(self._place(model), tuple(_Latest() for _ in INDICATORS))
         for name, latest in zip(INDICATORS, seen, strict=True):

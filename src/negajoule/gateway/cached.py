@@ -6,17 +6,17 @@ making the answer took the first time is told beside them as avoided, and is in 
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from negajoule.errors import RequestError
+from negajoule.gateway.accounts import until_safe
 from negajoule.gateway.cache import CACHE_HEADER, Stored, keeps
 from negajoule.gateway.caller import CALLER
 from negajoule.gateway.sse import DONE, EventCutter, data_of, event
-from negajoule.ledger import Activity, new_id
+from negajoule.ledger import new_id
 from negajoule.units import Energy
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CachedBackend"]
 
-_LEDGER_PATIENCE_S = 1.0
 _HIT = "the answer came out of the cache; what that avoided is told apart and not subtracted"
 
 
@@ -184,30 +183,17 @@ class HitExchange:
         share = self._backend.splitter.end(self.request_id)
         cost = accounts.here.cost(share.parts, share.node_seconds)
         self.cost = msgspec.structs.replace(cost, notes=(_HIT, *cost.notes))
-        caller = CALLER.get()
-        activity = Activity(
-            id=self.request_id,
-            started_s=self._started_s,
-            seconds=max(0.0, time.time() - self._started_s),
-            kind="request",
-            stage="inference",
-            status=status,
+        written = accounts.book_request(
+            request_id=self.request_id,
             model=found.model,
-            host=accounts.here.host.host_id,
-            zone=accounts.here.factors.zone,
-            tokens_in=self.tokens.prompt,
-            tokens_cached=self.tokens.cached,
-            tokens_out=self.tokens.output,
+            status=status,
+            started_s=self._started_s,
+            tokens=self.tokens,
             cpu_seconds=share.cpu_seconds,
-            caller=caller.name,
-            team=caller.team,
-            project=caller.project,
-            footprint=self.cost,
+            cost=self.cost,
             avoided=found.avoided,
         )
-        accounts.metrics.count(activity)
-        written = accounts.writer.append(activity)
-        await asyncio.wait([asyncio.wrap_future(written)], timeout=_LEDGER_PATIENCE_S)
+        await until_safe(written)
 
     def _footprint(self) -> dict[str, Any]:
         assert self.cost is not None, "a hit that has ended has been booked"
