@@ -37,32 +37,40 @@ class Surface:
         for axis in range(len(self.knots) - 1, 0, -1):
             self._strides[axis - 1] = self._strides[axis] * len(self.knots[axis])
         self._axes = [
-            (logs, [after - before for before, after in pairwise(logs)], len(logs) - 2, stride)
-            for logs, stride in zip(self._logs, self._strides, strict=True)
+            (logs, [after - before for before, after in pairwise(logs)], len(logs) - 1, stride, 1 << axis)
+            for axis, (logs, stride) in enumerate(zip(self._logs, self._strides, strict=True))
         ]
-        self._corners = [0]  # of a cell, from its lowest knot, in the order of the weights in ``at``
-        for stride in self._strides:
-            self._corners += [corner + stride for corner in self._corners]
+        self._corners: dict[int, list[int]] = {}
 
     def at(self, point: Sequence[float]) -> float:
         """The value at one point."""
-        lowest, weights = 0, [1.0]
-        for number, (logs, gaps, last, stride) in zip(point, self._axes, strict=True):
+        lowest, weights, axes = 0, [1.0], 0
+        for number, (logs, gaps, last, stride, bit) in zip(point, self._axes, strict=True):
             place = log2(number)
             cell = bisect_right(logs, place) - 1
             if cell < 0:
-                cell, share = 0, 0.0
-            elif cell > last:
-                cell, share = last, 1.0
-            else:
-                share = (place - logs[cell]) / gaps[cell]
+                continue
             lowest += cell * stride
-            rest = 1.0 - share
-            weights = [weight * rest for weight in weights] + [weight * share for weight in weights]
+            if cell < last:
+                share = (place - logs[cell]) / gaps[cell]
+                if share:
+                    axes |= bit
+                    rest = 1.0 - share
+                    weights = [weight * rest for weight in weights] + [weight * share for weight in weights]
         values = self.values
+        corners = self._corners.get(axes) or self._corners_of(axes)
         return sum(
-            [values[lowest + corner] * weight for corner, weight in zip(self._corners, weights, strict=True)]
+            [values[lowest + corner] * weight for corner, weight in zip(corners, weights, strict=True)]
         )
+
+    def _corners_of(self, axes: int) -> list[int]:
+        """Corners of a cell along the axes whose bits are set, from its lowest, in the order of ``at``."""
+        corners = [0]
+        for _, _, _, stride, bit in self._axes:
+            if axes & bit:
+                corners += [corner + stride for corner in corners]
+        self._corners[axes] = corners
+        return corners
 
     def many(self, points: Sequence[Floats]) -> Floats:
         """The values at many points, given as one array for each axis."""
