@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from negajoule.errors import ConfigError
-from negajoule.extras import require
+from negajoule.picture import draw
 from negajoule.profile.roofline import roofline_points
 
 if TYPE_CHECKING:
@@ -16,8 +13,6 @@ if TYPE_CHECKING:
     from negajoule.profile.profile import Profile
 
 __all__ = ["draw_roofline", "roofline_spec"]
-
-_KINDS = (".svg", ".png", ".json")
 
 
 def roofline_spec(profile: Profile) -> dict[str, Any]:
@@ -103,25 +98,7 @@ def draw_roofline(profile: Profile, path: Path) -> None:
         ConfigError: (C101) for another ending, (C106) if it can't be written, (C107) as ``roofline_spec``.
         ExtraMissingError: (X101) without vl-convert.
     """
-    kind = path.suffix.lower()
-    if kind not in _KINDS:
-        raise ConfigError(
-            f"a picture can't be written as {path.name!r}", fix=f"end it in {', '.join(_KINDS)}"
-        )
-    spec = roofline_spec(profile)
-    if kind == ".json":
-        data = msgspec.json.encode(spec)
-    else:
-        convert = require("vl_convert", extra="profile", purpose="draw a roofline")
-        data = (
-            convert.vegalite_to_svg(spec).encode()
-            if kind == ".svg"
-            else bytes(convert.vegalite_to_png(spec, scale=2))
-        )
-    try:
-        path.write_bytes(data)
-    except OSError as error:
-        raise ConfigError(f"can't write {path}: {error.strerror}", code="C106") from None
+    draw(roofline_spec(profile), path, purpose="draw a roofline")
 
 
 def _roof(profile: Profile, intensities: list[float]) -> list[dict[str, float]]:
