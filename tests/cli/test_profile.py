@@ -16,7 +16,7 @@ from negajoule.cli.profile import profile
 from negajoule.errors import ConfigError, EngineError
 from negajoule.profile import Target
 
-TINY = ["--batch", "1,2", "--prompt", "8", "--output", "4", "--repeats", "2", "--allow-load"]
+TINY = ["--batch", "1,2", "--prompt", "8", "--output", "10", "--repeats", "2", "--allow-load"]
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -8,7 +8,6 @@ import msgspec
 import pytest
 
 from made_profiles import FAST, made_profile
-from negajoule.engine import FakeEngine
 from negajoule.errors import ConfigError, MeterError
 from negajoule.meter import Meter, Reading
 from negajoule.physics.serving import ServingSetup, load_predictor, shape_of
@@ -23,6 +22,7 @@ from negajoule.profile import (
 from negajoule.profile.profile import EngineFacts
 from negajoule.profile.prompts import TokenPrompts
 from negajoule.profile.serving_calibration import serving_calibrations_path
+from steady_engine import SteadyEngine
 
 IDLE_W, BUSY_W = 100.0, 420.0
 STEP_S = 0.008
@@ -57,7 +57,7 @@ class FakeGpu:
         pass
 
 
-class LoadedEngine(FakeEngine):
+class LoadedEngine(SteadyEngine):
     """A fake engine that keeps a fake GPU busy."""
 
     def __init__(self, gpu, **options):
@@ -73,7 +73,7 @@ class LoadedEngine(FakeEngine):
 
 
 def target_of(gpu=None, parts="gpu", **options):
-    engine = FakeEngine(**options) if gpu is None else LoadedEngine(gpu, **options)
+    engine = SteadyEngine(**options) if gpu is None else LoadedEngine(gpu, **options)
     probes = [] if gpu is None else [gpu]
     return Target(
         "fake",
@@ -97,9 +97,9 @@ def target_of(gpu=None, parts="gpu", **options):
 
 @pytest.fixture(scope="module")
 def measured():
-    with target_of(FakeGpu(), token_delay_s=STEP_S) as target:
+    with target_of(FakeGpu(), step_s=STEP_S) as target:
         return calibrate_serving(
-            target, max_batch=4, prompt_tokens=8, output_tokens=3, setup=SETUP, rounds=2, idle_s=0.05
+            target, max_batch=4, prompt_tokens=8, output_tokens=12, setup=SETUP, rounds=2, idle_s=0.05
         )
 
 
@@ -117,7 +117,7 @@ def test_three_points_give_idle_active_and_one_factor(measured):
 def test_predictions_use_what_was_measured(measured, fresh_home):
     path = save_serving_calibration(measured)
     assert path == fresh_home / "serving-calibrations.json"
-    work = {"batch": 4, "tokens_in": 1, "tokens_out": 3}
+    work = {"batch": 4, "tokens_in": 1, "tokens_out": 12}
     plain, better = load_predictor(), calibrated_predictor()
     assert better.idle_power(SETUP) == pytest.approx(measured.idle_w)
     far = [
@@ -191,9 +191,9 @@ def test_a_profile_is_corrected_by_a_younger_calibration_of_its_machine(measured
 
 def test_a_factor_against_a_profile_is_measured_over_profiled_time():
     profile = made_profile({"bf16": FAST}, batches=(1, 2, 4), prompts=(8, 32))
-    with target_of(FakeGpu(), token_delay_s=STEP_S) as target:
+    with target_of(FakeGpu(), step_s=STEP_S) as target:
         found = calibrate_serving(
-            target, max_batch=4, prompt_tokens=8, output_tokens=3, profile=profile, rounds=1, idle_s=0.02
+            target, max_batch=4, prompt_tokens=8, output_tokens=12, profile=profile, rounds=1, idle_s=0.02
         )
     expected = (found.step_s[0] / FAST.steps[1] * found.step_s[1] / FAST.steps[4]) ** 0.5
     assert found.time_factor == pytest.approx(expected, rel=0.01)

@@ -8,11 +8,12 @@ from negajoule.meter import Meter
 from negajoule.profile import Sweep, Target, run_sweep, summarise
 from negajoule.profile.profile import EngineFacts, WeightsFacts
 from negajoule.profile.prompts import TokenPrompts
+from steady_engine import SteadyEngine
 
 
-def fake_target(*formats, meter=True, **options):
-    """FakeEngine says "fake": nothing that it gives is a measurement of a model."""
-    engines = {name: FakeEngine(model_id=name, **options) for name in formats or ("Q8_0",)}
+def fake_target(*formats, meter=True, kind=SteadyEngine, **options):
+    """The engines say "fake": nothing that they give is a measurement of a model."""
+    engines = {name: kind(model_id=name, **options) for name in formats or ("Q8_0",)}
     first = next(iter(engines.values()))
     return Target(
         "fake",
@@ -36,12 +37,12 @@ def fake_target(*formats, meter=True, **options):
     )
 
 
-TINY = Sweep(batches=(1, 3), prompts=(8, 24), outputs=(2,), repeats=2)
+TINY = Sweep(batches=(1, 3), prompts=(8, 24), outputs=(12,), repeats=2)
 
 
 @pytest.fixture(scope="module")
 def profile():
-    with fake_target("F16", "Q8_0", token_delay_s=0.004) as target:
+    with fake_target("F16", "Q8_0", step_s=0.004) as target:
         target.idle_window = lambda: type(target).idle_window(target, 0.02)
         told = []
         yield run_sweep(target, TINY, progress=lambda done, whole: told.append((done, whole)))
@@ -140,7 +141,10 @@ def test_too_many_measurements_are_refused():
 
 def test_what_the_engine_raises_comes_through():
     failure = EngineError("out of order")
-    with fake_target(failure=failure) as target, pytest.raises(EngineError, match="out of order"):
+    with (
+        fake_target(kind=FakeEngine, failure=failure) as target,
+        pytest.raises(EngineError, match="out of order"),
+    ):
         run_sweep(target, Sweep(batches=(1,), prompts=(8,), outputs=(2,), repeats=1))
 
 

@@ -48,6 +48,7 @@ __all__ = [
 SCHEMA = "negajoule.serving_calibrations/1"
 _ROUNDS = 3
 _SEED = 7_000_003
+_ENDLESS_TOKENS = 1e6
 
 
 class ServingCalibration(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,9 +146,7 @@ def calibrate_serving(
     phases = [_middle(samples, batch) for batch, samples in taken.items()]
     watts = [_power(phase) for phase in phases]
     steps = [phase.seconds * batch / phase.tokens for batch, phase in zip(taken, phases, strict=True)]
-    fitted = (
-        None if setup is None else _fitted(setup, list(taken), phases, steps, watts, idle_w, output_tokens)
-    )
+    fitted = None if setup is None else _fitted(setup, list(taken), phases, steps, watts, idle_w)
     factor = None
     if fitted is not None:
         factor = fitted.time_factor
@@ -289,14 +288,13 @@ def _fitted(
     steps: Sequence[float],
     watts: Sequence[float],
     idle_w: float,
-    output_tokens: int,
 ) -> SetupCalibration:
-    """Pure decode steps were measured, so the points have next to no prompt."""
+    """Pure decode steps were measured, so in the points prompts have next to no share."""
     points = [
         MeasuredPoint(
             batch=batch,
             tokens_in=1.0,
-            tokens_out=output_tokens,
+            tokens_out=_ENDLESS_TOKENS,
             token_s=step_s,
             power_w=power_w,
             context=phase.context_tokens / batch,
