@@ -5,8 +5,8 @@
 Without ``--write`` it only prints what it found. The data are ML.ENERGY v3 (H100, B200) and v2 (A100, H100).
 Physics first (``step_physics``), fitted to the logarithms of energy, time and gap with priors and a robust
 loss; then what it misses, as a Gaussian process over setup and batch. The strength of the priors and the
-scales of the process are chosen by whole (model, accelerator) pairs that a fit leaves out; intervals come from
-the residuals of those pairs. ``benchmarks/energy_model.py`` repeats all of it inside each of its folds.
+scales of the process are chosen by whole (model, accelerator) pairs that a fit leaves out; intervals come
+from the residuals of those pairs. ``benchmarks/energy_model.py`` repeats all of it inside each of its folds.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def transfer_widths(study: Study, chosen: Chosen) -> dict[str, tuple[float, floa
         return widths_of(missed[out] - predicted(kernel, missed, columns.weight, out))
 
     def worst(kinds: Sequence[NDArray[np.bool_]]) -> tuple[float, float, float]:
-        energy, time, power = zip(*(without(kind) for kind in kinds), strict=True)
+        energy, time, power = zip(*(without(kind) for kind in kinds if kind.any()), strict=True)
         return max(energy), max(time), max(power)
 
     def beyond(widths: tuple[float, float, float]) -> tuple[float, float, float]:
@@ -209,16 +209,13 @@ def extrapolation_slope(study: Study, chosen: Chosen) -> float:
     return max(slopes)
 
 
-def model_of(
-    study: Study, chosen: Chosen, data: Sequence[tuple[str, str]], *, transfer: bool
-) -> ServingModel:
+def model_of(study: Study, chosen: Chosen, data: Sequence[tuple[str, str]]) -> ServingModel:
     """Fit with what was chosen, in the form that is shipped.
 
     Args:
         study: the runs that may be looked at.
         chosen: by ``choose``, on the same runs.
         data: names of files and their SHA-256.
-        transfer: whether to work out the half-widths for what was never measured; folds don't need them.
     """
     theta = fit(study.columns, chosen.choice)
     prompts = prompts_of(theta)
@@ -227,7 +224,6 @@ def model_of(
     def span(values: Sequence[float]) -> tuple[float, float]:
         return min(values), max(values)
 
-    never = transfer_widths(study, chosen) if transfer else {}
     return ServingModel(
         schema=SCHEMA,
         script="fitting/serving_energy.py",
@@ -237,7 +233,7 @@ def model_of(
         coefficients=coefficients_of(theta)._asdict(),
         residuals=residuals_of(runs, missed_by(theta, study.columns), study.columns.weight, chosen.process),
         prompts=prompts,
-        half_widths=half_widths_of(study, chosen) | never,
+        half_widths=half_widths_of(study, chosen) | transfer_widths(study, chosen),
         ranges={
             "batch": span([run.batch for run in runs]),
             "tokens_in": (0.0, max(prompts.values())),
@@ -245,7 +241,7 @@ def model_of(
             "active": span([run.setup.shape.active_parameters for run in runs]),
         },
         accelerators=sorted({run.setup.hardware.name for run in runs}),
-        slope=extrapolation_slope(study, chosen) if transfer else 0.0,
+        slope=extrapolation_slope(study, chosen),
     )
 
 
@@ -277,7 +273,7 @@ def main() -> None:
     data = data_folder(options.data)
     study = study_of(read_runs(data / V3) + read_old_runs(data / V2))
     chosen = choose(study)
-    model = model_of(study, chosen, [(name, digest_of(data / name)) for name in (V3, V2)], transfer=True)
+    model = model_of(study, chosen, [(name, digest_of(data / name)) for name in (V3, V2)])
     print(f"chosen: {chosen.choice} {chosen.process}")
     for name, value in model.coefficients.items():
         print(f"  {name:20} {value:.4g}")
