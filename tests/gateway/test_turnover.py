@@ -15,6 +15,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 
+from negajoule.errors import ConfigError
 from negajoule.gateway import Fleet
 from negajoule.gateway.plan import read_plan
 from negajoule.gateway.server import Server
@@ -78,6 +79,13 @@ def test_a_stream_ends_where_it_was_begun_and_its_server_is_then_let_go(fresh_ho
         time.sleep(0.15)
         fleet = made["fleet"]
         gone = fleet.routes.servers[0]
+        closed, close = [], gone.close
+
+        async def noted():
+            closed.append(gone)
+            await close()
+
+        gone.close = noted
         made["loop"].call_soon_threadsafe(replace_servers, fleet, [server_of(new)])
         time.sleep(0.05)
         assert name_of(chat(running.url)) == "new"
@@ -87,7 +95,7 @@ def test_a_stream_ends_where_it_was_begun_and_its_server_is_then_let_go(fresh_ho
         while fleet.retired and time.monotonic() < until:
             time.sleep(0.05)
         assert (fleet.retired, fleet.leaving) == ([], set())
-        assert gone._session.closed
+        assert closed == [gone]
 
 
 TABLES = '[[upstream]]\nname = "one"\nurl = "{}"\n'
@@ -135,20 +143,21 @@ def test_what_hasnt_changed_stays_with_its_connections(fresh_home, tmp_path):
     )
     settings = Settings(folder=tmp_path)
     upstreams, here = Upstreams(settings, None, embedded=False), find_here(settings)
-    first = upstreams._made(here)
-    toml.write_text(
-        TABLES.format("http://127.0.0.1:1") + TABLES.replace("one", "two").format("http://127.0.0.1:3")
-    )
-
-    fleet = SimpleNamespace(
-        routes=SimpleNamespace(servers=first), retired=[], leaving=set(), may_ask=lambda _: False
-    )
+    accounts = SimpleNamespace(metrics=SimpleNamespace(watch=lambda *_: None))
+    fleet = upstreams.fleet(here, None, accounts)
+    first = fleet.routes.servers
+    wanted = TABLES.format("http://127.0.0.1:1") + TABLES.replace("one", "two").format("http://127.0.0.1:3")
 
     async def renew():
         upstreams.renewal(Settings(folder=tmp_path), fleet=fleet, here=here, after=lambda: None)()
         await asyncio.gather(*fleet.leaving)
         return fleet.routes.servers
 
+    toml.write_text(wanted + '[[upstream]]\nname = "c"\nurl = "http://h"\nmetered_by = "no:0"\n')
+    with pytest.raises(ConfigError, match="no such instrument"):
+        asyncio.run(renew())
+    assert fleet.routes.servers == first, "nothing of it was taken up"
+    toml.write_text(wanted)
     second = asyncio.run(renew())
     assert second[0] is first[0]
     assert second[1] is not first[1]

@@ -58,9 +58,9 @@ class Reload:
         door = self._gateway.door
         try:
             settings = Settings(self._arguments)
-            renew = None if self._renewal is None else self._renewal(settings)
             if self._certificate is not None:
                 self._certificate.load()
+            renew = None if self._renewal is None else self._renewal(settings)
         except NegajouleError as error:
             LOGGER.error("nothing was reloaded: %s", error.message)
             return

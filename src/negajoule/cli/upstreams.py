@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from negajoule.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
 
     from negajoule.config import Settings
     from negajoule.gateway import Accounts, Fleet
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from negajoule.gateway.server import Server
     from negajoule.instrument import Here
     from negajoule.meter import Splitter
+
+    _Servers = dict[str, tuple[tuple[Any, ...], Server]]
 
 __all__ = ["Upstreams"]
 
@@ -40,7 +42,7 @@ class Upstreams:
 
         self._settings = settings
         self._url = url
-        self._servers: dict[str, tuple[tuple[Any, ...], Server]] = {}
+        self._servers: _Servers = {}
         self.plans: tuple[UpstreamPlan, ...] = ()
         self._keys: dict[str, str] = {}
         if url is not None:
@@ -73,7 +75,15 @@ class Upstreams:
         if not self.plans:
             raise ConfigError("there is no upstream", fix="give --upstream URL")
         retry = Retry(self._settings["upstream_tries"])
-        return Fleet(self._made(here), splitter, accounts, retry=retry)
+        self._servers = self._made(self._settings, self.plans, self._keys, here)
+        servers = [server for _, server in self._servers.values()]
+        fleet = Fleet(servers, splitter, accounts, retry=retry)
+        accounts.metrics.watch(
+            "negajoule_metered_gaps",
+            "Calls that an instrument should have metered and couldn't",
+            lambda: sum(meter.gaps for _, server in self._servers.values() if (meter := server.metered)),
+        )
+        return fleet
 
     def renewal(
         self, settings: Settings, *, fleet: Fleet, here: Here, after: Callable[[], None]
@@ -89,7 +99,8 @@ class Upstreams:
             after: called once they are in place.
 
         Raises:
-            ConfigError: (C101, C103) if a table is wrong, a key isn't set, or no table is left.
+            ConfigError: (C101, C103) if a table is wrong, a key isn't set, an instrument isn't there, or no
+                table is left.
         """
         if self._url is not None:
             return lambda: None
@@ -99,22 +110,26 @@ class Upstreams:
         if not plans:
             raise ConfigError("no [[upstream]] table is left", fix="stop the server to use its own engine")
 
+        made = self._made(settings, plans, keys, here)
+
         def renew() -> None:
-            self._settings, self.plans, self._keys = settings, plans, keys
-            replace_servers(fleet, self._made(here))
+            self._settings, self.plans, self._keys, self._servers = settings, plans, keys, made
+            replace_servers(fleet, [server for _, server in made.values()])
             after()
 
         return renew
 
-    def _made(self, here: Here) -> list[Server]:
+    def _made(
+        self, settings: Settings, plans: Iterable[UpstreamPlan], keys: Mapping[str, str], here: Here
+    ) -> _Servers:
         """A server for each plan; one that runs already, where nothing of it has changed."""
         from negajoule.gateway import upstream_cost
         from negajoule.gateway.server import Server
 
-        made: dict[str, tuple[tuple[Any, ...], Server]] = {}
-        silence_s = self._settings["upstream_timeout_s"]
-        for plan in self.plans:
-            key = self._keys.get(plan.name)
+        made: _Servers = {}
+        silence_s = settings["upstream_timeout_s"]
+        for plan in plans:
+            key = keys.get(plan.name)
             asked = (plan, key, silence_s)
             before, server = self._servers.get(plan.name, (None, None))
             if server is None or before != asked:
@@ -126,8 +141,7 @@ class Upstreams:
                     metered=_meter(plan, here),
                 )
             made[plan.name] = (asked, server)
-        self._servers = made
-        return [server for _, server in made.values()]
+        return made
 
 
 def _meter(plan: UpstreamPlan, here: Here) -> Colocated | None:

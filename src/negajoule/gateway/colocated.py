@@ -300,7 +300,9 @@ def domains_of(metered_by: str, probes: Sequence[Probe]) -> tuple[Probe, list[st
         raise ConfigError(f"metered_by = {metered_by!r}: {name} here has {there}")
     raise ConfigError(
         f"metered_by = {metered_by!r}: there is no such instrument here",
-        fix=f"use one of {', '.join(probe.name for probe in probes) or 'none'}; see negajoule doctor",
+        fix="see negajoule doctor for those that are"
+        if probes
+        else "see negajoule doctor for what is missing",
     )
 
 
