@@ -9,6 +9,7 @@
     ├── GridError             G    signals of the electricity grid
     ├── LedgerError           L    the store
     ├── RequestError          R    what a client of the gateway asked for
+    ├── CompressError         K    smaller models: recipes, studies of before and after
     └── ExtraMissingError     X    an optional part that isn't installed
 
 Every code used by the package stands in ``CODES``; ``negajoule explain M101`` prints its page.
@@ -21,6 +22,7 @@ from typing import ClassVar
 __all__ = [
     "CODES",
     "CatalogError",
+    "CompressError",
     "ConfigError",
     "EngineError",
     "ExtraMissingError",
@@ -81,6 +83,13 @@ CODES: dict[str, str] = {
     "R111": "This API key isn't allowed to do that, or a foreign web page sent the request.",
     "R112": "The request, or sending it, took too long.",
     "R113": "The request isn't sound HTTP, or its header is too large.",
+    "K101": "A model can't be loaded, or isn't of a kind that the recipe works on.",
+    "K102": "Labelled texts can't be used: one class only, no text, or labels that the model doesn't know.",
+    "K103": "A recipe is malformed or doesn't exist.",
+    "K104": "Training diverged: its loss isn't a number.",
+    "K105": "A compressed model doesn't give the same answers after it is loaded again.",
+    "K106": "A worker process ran out of memory or broke off.",
+    "K107": "Two measurements can't be compared: other data, length, batch or engine.",
     "X101": "An optional part isn't installed.",
 }
 
@@ -214,6 +223,12 @@ class RequestError(NegajouleError):
         self.status = status
         self.param = param
         self.retry_after_s = retry_after_s
+
+
+class CompressError(NegajouleError):
+    """A model can't be made smaller, or the comparison of before and after isn't fair."""
+
+    default_code = "K101"
 
 
 class ExtraMissingError(NegajouleError, ImportError):
