@@ -33,6 +33,7 @@ What stands behind:
 - ``turnover``: others in their place while they run
 - ``colocated``: the joules of one that runs on this machine
 - ``server``: one of them
+- ``hop``: the connections to it
 - ``words``: a call in its dialect
 - ``breaker``: leaves it alone while it keeps failing
 - ``retry``: when to try again

@@ -62,6 +62,7 @@ def guarded_protocol(limits_now: Callable[[], Limits]) -> type[asyncio.Protocol]
 
         def connection_made(self, transport: asyncio.Transport) -> None:
             super().connection_made(transport)
+            self.transport = _Corked(transport, self.loop)
             limits = limits_now()
             _watch_peer(transport, limits.body_timeout_s)
             self._header_bytes = 0
@@ -146,6 +147,51 @@ def guarded_protocol(limits_now: Callable[[], Limits]) -> type[asyncio.Protocol]
             self.transport.close()
 
     return Guarded
+
+
+class _Corked:
+    """A transport that keeps the head of an answer back until its body begins: one packet instead of two.
+
+    Args:
+        transport: the transport.
+        loop: its loop; what no body follows is sent when it comes round.
+    """
+
+    __slots__ = ("__weakref__", "_held", "_loop", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._held = b""
+
+    def write(self, data: bytes) -> None:
+        """Send data, or keep it a moment."""
+        held = self._held
+        if held:
+            self._held = b""
+            self._transport.write(held + data)
+        elif data.startswith(b"HTTP/1.1 "):
+            self._held = data
+            self._loop.call_soon(self._flush)
+        else:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        """Close when all is sent."""
+        self._flush()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        """Whether it is closed or about to be."""
+        return self._transport.is_closing()
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 (as the transport has it)
+        return getattr(self._transport, name)
+
+    def _flush(self) -> None:
+        held, self._held = self._held, b""
+        if held:
+            self._transport.write(held)
 
 
 def _watch_peer(transport: asyncio.Transport, patience_s: float) -> None:

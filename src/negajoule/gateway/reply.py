@@ -8,6 +8,7 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from negajoule.gateway.dialects import OPENAI
+from negajoule.gateway.sse import DONE
 from negajoule.gateway.wire import status_of
 
 if TYPE_CHECKING:
@@ -66,10 +67,13 @@ class Reply:
         """Answer with events, each passed on as it comes."""
         send = self._send
         await self._start(200, [_EVENTS, (b"cache-control", b"no-store"), *fields])
+        ended = False
         await send({"type": "http.response.body", "body": first, "more_body": True})
         async for piece in rest:
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
+            ended = piece.endswith(DONE)
+            await send({"type": "http.response.body", "body": piece, "more_body": not ended})
+        if not ended:
+            await send({"type": "http.response.body", "body": b""})
 
     async def fail(
         self, error: NegajouleError, fields: Fields, intake: Intake, *, page: bool = False

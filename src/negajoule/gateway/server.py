@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import ssl
 import time
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import msgspec
 
 from negajoule.errors import EngineError
 from negajoule.gateway.adapters import listed_models, refusal
 from negajoule.gateway.breaker import Breaker
+from negajoule.gateway.hop import HOP_FAULTS, Hop
 from negajoule.gateway.logs import log_crash
 from negajoule.gateway.retry import retry_after_s
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from negajoule.gateway.accounts import Tokens
     from negajoule.gateway.colocated import Colocated
+    from negajoule.gateway.hop import Answer
     from negajoule.gateway.plan import UpstreamPlan
     from negajoule.units import Footprint
 
@@ -27,7 +30,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Server", "decoded"]
 
-_CONNECT_S = 10.0
+_REASONS: tuple[tuple[type[Exception], str], ...] = (
+    (TimeoutError, "no answer in time"),
+    (ConnectionRefusedError, "it refuses connections"),
+    (ConnectionError, "it broke off"),
+    (socket.gaierror, "its name isn't known"),
+    (ssl.SSLError, "its certificate or its TLS isn't right"),
+)
 _LONGEST_REFUSAL = 65_536
 _OWN_HEADERS = {"anthropic-beta": "anthropic", "openai-beta": "openai", "x-negajoule-cache": "ours"}
 """Headers that only servers of one dialect understand; ours is nobody's."""
@@ -57,9 +66,7 @@ class Server:
         self.estimate = estimate
         self.metered = metered
         self.breaker = Breaker()
-        self._headers = plan.provider.greeting(key)
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=silence_s)
-        self._session: aiohttp.ClientSession | None = None
+        self._hop = Hop(plan.base, plan.provider.greeting(key), silence_s)
 
     async def models(self) -> list[dict[str, Any]]:
         """The models: those of its plan or, without any, those that it lists.
@@ -81,17 +88,15 @@ class Server:
                 for public, model in plan.models.items()
             ]
         try:
-            async with self._client().get(
-                plan.base + plan.provider.models, allow_redirects=False
-            ) as response:
-                data = await response.read()
-                if response.status != 200:
-                    raise refusal(response.status if response.status >= 400 else 502, data)
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            answer = await self._hop.get(plan.provider.models)
+            data = await answer.read()
+        except HOP_FAULTS as error:
             raise self.unreachable(error) from None
+        if answer.status != 200:
+            raise refusal(answer.status if answer.status >= 400 else 502, data)
         return listed_models(plan.provider.dialect, decoded(data))
 
-    async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+    async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Send a body.
 
         Args:
@@ -102,33 +107,31 @@ class Server:
         Raises:
             EngineError: (E103) if the server can't be reached or refuses; its status is passed on.
         """
-        dialect = self.plan.provider.dialect
-        passed = {
-            name: value for name, value in headers.items() if _OWN_HEADERS.get(name, dialect) == dialect
-        }
+        if headers:
+            dialect = self.plan.provider.dialect
+            headers = {
+                name: value for name, value in headers.items() if _OWN_HEADERS.get(name, dialect) == dialect
+            }
         try:
-            response = await self._client().post(
-                self.plan.base + path, data=body, headers=passed, allow_redirects=False
-            )
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            answer = await self._hop.post(path, body, headers)
+        except HOP_FAULTS as error:
             raise self.unreachable(error) from None
-        if response.status == 200:
-            return response
+        if answer.status == 200:
+            return answer
         try:
-            text = await response.content.read(_LONGEST_REFUSAL)
-        except (aiohttp.ClientError, TimeoutError):
+            text = await answer.read(_LONGEST_REFUSAL)
+        except HOP_FAULTS:
             text = b""
-        response.close()
-        failure = refusal(response.status if response.status >= 400 else 502, text)
-        failure.retry_after_s = retry_after_s(response.headers.get("retry-after"), time.time())
+        answer.close()
+        failure = refusal(answer.status if answer.status >= 400 else 502, text[:_LONGEST_REFUSAL])
+        failure.retry_after_s = retry_after_s(answer.headers.get("retry-after"), time.time())
         raise failure
 
     def unreachable(self, error: Exception) -> EngineError:
-        """The error for a server that can't be reached or fell silent."""
+        """The error for a server that can't be reached or fell silent; its address is nobody's business."""
         timed_out = isinstance(error, TimeoutError)
-        reason = "no answer in time" if timed_out else str(error) or type(error).__name__
         return EngineError(
-            f"the upstream can't be reached: {reason}",
+            f"the upstream can't be reached: {_reason(error)}",
             code="E103",
             tried=self.plan.base,
             fix="check that the server runs and the URL is right",
@@ -169,18 +172,15 @@ class Server:
         """Let the connections go."""
         if self.metered is not None:
             await asyncio.to_thread(self.metered.close)
-        if self._session is not None:
-            await self._session.close()
+        await self._hop.close()
 
-    def _client(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                headers=self._headers,
-                timeout=self._timeout,
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30.0),
-                cookie_jar=aiohttp.DummyCookieJar(),  # all clients share these connections
-            )
-        return self._session
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without the addresses that the system's own words have."""
+    for kind, reason in _REASONS:
+        if isinstance(error, kind):
+            return reason
+    return "the connection failed" if isinstance(error, OSError) else str(error)
 
 
 def decoded(data: bytes) -> Any:  # noqa: ANN401 (another server's JSON)

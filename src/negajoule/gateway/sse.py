@@ -69,6 +69,11 @@ class EventCutter:
         return events
 
     @property
+    def is_empty(self) -> bool:
+        """Whether what comes next begins an event."""
+        return not self._buffer and not self._half_line_end
+
+    @property
     def rest(self) -> bytes:
         """What has come of an event that isn't whole yet."""
         return bytes(self._buffer)

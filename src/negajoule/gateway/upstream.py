@@ -14,12 +14,12 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import msgspec
 
 from negajoule.errors import EngineError, NegajouleError, RequestError
 from negajoule.gateway.accounts import Tokens, until_safe
 from negajoule.gateway.adapters import Frame, Usage
+from negajoule.gateway.hop import HOP_FAULTS
 from negajoule.gateway.plan import plan_for
 from negajoule.gateway.replicas import Replicas
 from negajoule.gateway.retry import Retry, passing
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from negajoule.gateway.accounts import Accounts
     from negajoule.gateway.adapters import UpstreamStream
+    from negajoule.gateway.hop import Answer
     from negajoule.gateway.prices import Price
     from negajoule.gateway.routes import Route
     from negajoule.gateway.wire import Call
@@ -49,6 +50,9 @@ _UNCOUNTED = Tokens()
 
 _ENDS = re.compile(rb'"finish_reason"\s*:\s*"|"usage"\s*:\s*\{')
 """Events that may be the last: they end a choice or hold the usage."""
+
+_STIRS = re.compile(_ENDS.pattern + rb"|\[DONE\]|\r")
+"""What isn't in whole events that simply pass."""
 
 
 class Fleet:
@@ -184,7 +188,7 @@ class UpstreamExchange:
         self._tries: list[str] = []
         self._started_s = time.time()
         self._asked_s = 0.0
-        self._response: aiohttp.ClientResponse | None = None
+        self._response: Answer | None = None
         self._begun = False
         self._stream: UpstreamStream | None = None
         self._held: bytes | None = None
@@ -211,6 +215,9 @@ class UpstreamExchange:
         async with self._booked_on_failure():
             cutter = EventCutter()
             async for piece in await self._pieces():
+                if cutter.is_empty and piece.endswith(b"\n\n") and not _STIRS.search(piece):
+                    yield self._release() + piece
+                    continue
                 ready = bytearray()
                 for raw in cutter.feed(piece):
                     data = data_of(raw)
@@ -252,7 +259,7 @@ class UpstreamExchange:
                 self._blame()
             await self._book("failed")
             raise
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        except HOP_FAULTS as error:
             self._blame()
             await self._book("failed")
             raise self._route.server.unreachable(error) from None
@@ -265,7 +272,7 @@ class UpstreamExchange:
         if self._begun and self.cost is None:
             self._route.server.breaker.failed(time.monotonic())
 
-    async def _connect(self) -> tuple[aiohttp.ClientResponse, bytes]:
+    async def _connect(self) -> tuple[Answer, bytes]:
         """An answer that has begun, and what of its stream has come; tried again and elsewhere until then.
 
         Raises:
@@ -302,7 +309,7 @@ class UpstreamExchange:
         assert failure is not None, "a call has at least one route"
         raise failure
 
-    async def _try(self, server: Server, path: str, body: bytes) -> tuple[aiohttp.ClientResponse, bytes]:
+    async def _try(self, server: Server, path: str, body: bytes) -> tuple[Answer, bytes]:
         """Ask a server once; its breaker hears how that went."""
         if self.cost is not None:
             raise EngineError("the client went away", code="E103", status=499)
@@ -317,8 +324,8 @@ class UpstreamExchange:
             first = b""
             if self._call.stream:
                 try:
-                    first = await response.content.readany()
-                except (aiohttp.ClientError, TimeoutError) as error:
+                    first = await response.piece()
+                except HOP_FAULTS as error:
                     raise server.unreachable(error) from None
                 if not first:
                     raise EngineError("the upstream broke off before its answer began", code="E103")
@@ -388,7 +395,6 @@ class UpstreamExchange:
             return
         self.status = status
         if self._response is not None:
-            # Only an answer read to its end may give its connection back for the next call.
             self._response.release() if status == "ok" else self._response.close()
         if self._stream is not None and self._stream.usage.known:
             self._take(self._stream.usage)
@@ -427,7 +433,7 @@ class UpstreamExchange:
         return {"request_id": self.request_id, **self.cost.to_dict(detail=False)}
 
 
-async def _joined(first: bytes, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+async def _joined(first: bytes, response: Answer) -> AsyncIterator[bytes]:
     yield first
-    async for piece in response.content.iter_any():
+    async for piece in response.pieces():
         yield piece
