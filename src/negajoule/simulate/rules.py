@@ -26,7 +26,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import MutableSequence, Sequence
+    from negajoule.simulate.layout import Reals
 
 __all__ = ["MEMORY", "PARAMETERS", "RuleCode", "decide_by_rule"]
 
@@ -50,9 +50,9 @@ class RuleCode(IntEnum):
 
 def decide_by_rule(
     code: int,
-    parameters: Sequence[float],
+    parameters: Reals,
     first: int,
-    memory: MutableSequence[float],
+    memory: Reals,
     place: int,
     now_s: float,
     held: int,
