@@ -70,7 +70,7 @@ def serve(
     """
     arguments = {"host": host, "port": port, "zone": zone, "slots": slots}
     settings = Settings(arguments)
-    for module in ("starlette", "uvicorn", "httptools", "aiohttp", "prometheus_client", "jinja2"):
+    for module in ("starlette", "uvicorn", "httptools", "prometheus_client", "jinja2"):
         require(module, extra="serve", purpose="run the server")
     from negajoule.cli.listen import Certificate, listen, url_of
     from negajoule.cli.upstreams import Upstreams
