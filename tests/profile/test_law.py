@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 
 from made_profiles import FAST, STEP_TOKENS, Truth, made_profile
 from negajoule.errors import ConfigError
-from negajoule.profile.law import Reach, fit_law, fit_nonnegative
+from negajoule.profile.law import CostTable, Reach, fit_nonnegative
 
 
 def law_of(truth, cost="time", **shape):
-    return fit_law(made_profile({"Q8_0": truth}, **shape).samples, cost, STEP_TOKENS)
+    return CostTable.of(made_profile({"Q8_0": truth}, **shape).samples, cost, STEP_TOKENS).fit()
 
 
 SECONDS = st.floats(1e-4, 1e-1)
@@ -45,16 +45,17 @@ def test_one_length_of_prompts_gives_the_cost_of_a_token_and_no_more():
 
 def test_a_cost_that_was_not_measured_has_no_law():
     profile = made_profile({"Q8_0": FAST}, energy=False, cpu=False)
-    assert fit_law(profile.samples, "energy", STEP_TOKENS) is None
-    assert fit_law(profile.samples, "cpu", STEP_TOKENS) is None
-    assert fit_law(profile.samples, "time", STEP_TOKENS) is not None
+    assert CostTable.of(profile.samples, "energy", STEP_TOKENS) is None
+    assert CostTable.of(profile.samples, "cpu", STEP_TOKENS) is None
+    assert CostTable.of(profile.samples, "time", STEP_TOKENS) is not None
 
 
 def test_a_resample_uses_its_own_rounds_only():
     samples = made_profile({"Q8_0": FAST}, rounds=2, noise=0.3).samples
-    first = fit_law([one for one in samples if one.repeat == 0], "time", STEP_TOKENS)
-    assert fit_law(samples, "time", STEP_TOKENS, [0, 0]) == first
-    assert fit_law(samples, "time", STEP_TOKENS, [1, 1]) != first
+    first = CostTable.of([one for one in samples if one.repeat == 0], "time", STEP_TOKENS).fit()
+    table = CostTable.of(samples, "time", STEP_TOKENS)
+    assert table.fit([0, 0]) == first
+    assert table.fit([1, 1]) != first
 
 
 def test_no_coefficient_is_negative():

@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Literal
 
 from negajoule.errors import ConfigError
 from negajoule.profile.bootstrap import CONFIDENCE, interval, resampled_rounds
-from negajoule.profile.law import fit_law
 from negajoule.units import Decision
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from negajoule.profile.law import Cost, CostLaw
+    from negajoule.profile.law import Cost, CostLaw, CostTable
     from negajoule.profile.profile import Profile
 
 __all__ = ["Part", "best_precision", "is_tie", "width_bits"]
@@ -59,11 +58,12 @@ def best_precision(
     """
     beyond = profile.reach().beyond(batch, prompt_tokens, output_tokens)
     wanted = cost or profile.cheapest_known()
-    laws = {name: profile.law(name, wanted) for name in profile.formats}
-    known = {name: law for name, law in laws.items() if law is not None}
-    if len(known) < len(laws):
+    found = {name: profile.table(name, wanted) for name in profile.formats}
+    tables = {name: table for name, table in found.items() if table is not None}
+    known = {name: table.fit() for name, table in tables.items()}
+    if len(known) < len(found):
         raise ConfigError(
-            f"the profile holds no {_UNITS[wanted]} of {', '.join(sorted(set(laws) - set(known)))}",
+            f"the profile holds no {_UNITS[wanted]} of {', '.join(sorted(set(found) - set(known)))}",
             code="C107",
             fix="choose by another cost: time is always there",
         )
@@ -72,7 +72,7 @@ def best_precision(
         return Decision(chosen=only, reason=f"{only} is the only format in the profile")
     work = (batch, prompt_tokens, output_tokens)
     values = {name: _cost(law, part, *work) for name, law in known.items()}
-    draws = _drawn(profile, wanted, part, work)
+    draws = _drawn(tables, part, work)
     cheapest = min(values, key=values.__getitem__)
     if not draws:
         return _without_interval(values, cheapest, wanted, part, beyond)
@@ -158,20 +158,16 @@ def _error(law: CostLaw, part: Part, work: tuple[float, float, float]) -> float:
 
 
 def _drawn(
-    profile: Profile, cost: Cost, part: Part, work: tuple[float, float, float]
+    tables: Mapping[str, CostTable], part: Part, work: tuple[float, float, float]
 ) -> list[dict[str, float]]:
-    """The costs of all formats, by laws refitted to resampled rounds."""
-    rounds = sorted({sample.repeat for sample in profile.samples})
+    """The costs of all formats, by laws refitted to resampled rounds; none of a single round."""
+    rounds = sorted({number for table in tables.values() for number in table.rounds})
     if len(rounds) < 2:
         return []
-    drawn = []
-    for draw in resampled_rounds(rounds, draws=_DRAWS):
-        laws = {
-            name: fit_law(profile.of_format(name), cost, profile.engine.step_tokens, draw)
-            for name in profile.formats
-        }
-        drawn.append({name: _cost(law, part, *work) for name, law in laws.items() if law is not None})
-    return drawn
+    return [
+        {name: _cost(table.fit(draw), part, *work) for name, table in tables.items()}
+        for draw in resampled_rounds(rounds, draws=_DRAWS)
+    ]
 
 
 def _margin(

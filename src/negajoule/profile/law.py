@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["Cost", "CostLaw", "Reach", "cost_of", "fit_law", "fit_nonnegative"]
+__all__ = ["Cost", "CostLaw", "CostTable", "Reach", "cost_of", "fit_nonnegative"]
 
 Cost = Literal["energy", "cpu", "time"]
 """Energy [J], CPU time [s], or the machine's time [s]."""
@@ -164,42 +164,79 @@ class Reach(NamedTuple):
 _OPTION = {"batch": "batch", "prompt": "prompt", "context": "output"}
 
 
-def fit_law(
-    samples: Sequence[Sample], cost: Cost, step_tokens: int, rounds: Sequence[int] | None = None
-) -> CostLaw | None:
-    """Fit one format's law to medians over rounds.
+class CostRow(NamedTuple):
+    """A cell's phase in every round.
 
-    Args:
-        samples: of one format.
-        cost: which cost.
-        step_tokens: prompt tokens that the engine computes in a step.
-        rounds: rounds to take, some of them twice in a resample; by default each once.
-
-    Returns:
-        ``None`` if the cost wasn't measured.
+    Attributes:
+        batch: requests at once.
+        by_round: cost of a token and context of a sequence, mean over the phase [tokens], by round.
     """
-    by_cell: dict[Cell, dict[int, Sample]] = {}
-    for sample in samples:
-        by_cell.setdefault(sample.cell, {})[sample.repeat] = sample
-    prefill: list[tuple[float, float, int]] = []
-    decode: list[tuple[float, float, int]] = []
-    for cell, taken in by_cell.items():
-        chosen = [taken[number] for number in rounds or taken if number in taken]
-        for rows, phase_of in ((prefill, _prefill), (decode, _decode)):
-            costs = [cost_of(phase_of(sample), cost) for sample in chosen]
-            known = [
-                value / phase_of(sample).tokens
-                for value, sample in zip(costs, chosen, strict=True)
-                if value is not None
-            ]
-            if known:
-                context = median(phase_of(sample).context_tokens for sample in chosen) / cell.batch
-                rows.append((max(median(known), _LEAST), context, cell.batch))
-    if not prefill or not decode:
-        return None
-    token, context, step, prefill_error = _fit_prefill(prefill, step_tokens)
-    steps, decode_context, decode_error = _fit_decode(decode)
-    return CostLaw(token, context, step, step_tokens, steps, decode_context, prefill_error, decode_error)
+
+    batch: int
+    by_round: dict[int, tuple[float, float]]
+
+    def middle(self, rounds: Sequence[int]) -> tuple[float, float, int] | None:
+        """Medians over some rounds, and the batch; ``None`` if it has none of them."""
+        taken = [self.by_round[number] for number in rounds if number in self.by_round]
+        if not taken:
+            return None
+        return max(median(cost for cost, _ in taken), _LEAST), median(size for _, size in taken), self.batch
+
+
+class CostTable(NamedTuple):
+    """The samples of a format, ready to be fitted again and again.
+
+    Attributes:
+        prefill: a row for each cell.
+        decode: likewise.
+        rounds: all rounds.
+        step_tokens: prompt tokens that the engine computes in a step.
+    """
+
+    prefill: list[CostRow]
+    decode: list[CostRow]
+    rounds: list[int]
+    step_tokens: int
+
+    @classmethod
+    def of(cls, samples: Sequence[Sample], cost: Cost, step_tokens: int) -> CostTable | None:
+        """Sort samples of one format by cells; ``None`` if the cost wasn't measured.
+
+        Args:
+            samples: of one format.
+            cost: which cost.
+            step_tokens: prompt tokens that the engine computes in a step.
+        """
+        cells: dict[Cell, tuple[CostRow, CostRow]] = {}
+        for sample in samples:
+            batch = sample.cell.batch
+            rows = cells.setdefault(sample.cell, (CostRow(batch, {}), CostRow(batch, {})))
+            for row, phase in zip(rows, (sample.prefill, sample.decode), strict=True):
+                value = cost_of(phase, cost)
+                if value is None:
+                    return None
+                row.by_round[sample.repeat] = (value / phase.tokens, phase.context_tokens / batch)
+        rounds = sorted({sample.repeat for sample in samples})
+        return cls(
+            [one for one, _ in cells.values()], [one for _, one in cells.values()], rounds, step_tokens
+        )
+
+    def fit(self, rounds: Sequence[int] | None = None) -> CostLaw:
+        """Fit the law to medians over rounds.
+
+        Args:
+            rounds: rounds to take, some of them twice in a resample; by default each once.
+        """
+        chosen = self.rounds if rounds is None else rounds
+        prefill, decode = (
+            [middle for row in rows if (middle := row.middle(chosen)) is not None]
+            for rows in (self.prefill, self.decode)
+        )
+        token, context, step, prefill_error = _fit_prefill(prefill, self.step_tokens)
+        steps, decode_context, decode_error = _fit_decode(decode)
+        return CostLaw(
+            token, context, step, self.step_tokens, steps, decode_context, prefill_error, decode_error
+        )
 
 
 def fit_nonnegative(matrix: Floats, values: Floats) -> Floats:
@@ -218,14 +255,6 @@ def fit_nonnegative(matrix: Floats, values: Floats) -> Floats:
             break
         kept.pop(int(found.argmin()))
     return result
-
-
-def _prefill(sample: Sample) -> PhaseSample:
-    return sample.prefill
-
-
-def _decode(sample: Sample) -> PhaseSample:
-    return sample.decode
 
 
 def _fit_prefill(

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Gauge", "Prompts", "measure_cell"]
 
 _TRIES = 3
-"""Times that a batch may fail to come together: a thread of ours that starts late isn't the server's fault."""
+"""Times that a batch may fail to come together: a thread of ours that starts late isn't its fault."""
 
 
 class Prompts(Protocol):

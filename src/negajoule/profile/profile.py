@@ -15,7 +15,7 @@ import msgspec
 
 from negajoule.errors import ConfigError
 from negajoule.profile.cell import Sample
-from negajoule.profile.law import Reach, cost_of, fit_law
+from negajoule.profile.law import CostTable, Reach, cost_of
 from negajoule.units import Basis, Energy
 
 if TYPE_CHECKING:
@@ -162,13 +162,22 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag
         Raises:
             ConfigError: (C101) if the format isn't in the profile.
         """
+        table = self.table(format_, cost)
+        return None if table is None else table.fit()
+
+    def table(self, format_: str, cost: Cost) -> CostTable | None:
+        """A format's samples, ready to be fitted; ``None`` if that cost wasn't measured.
+
+        Raises:
+            ConfigError: (C101) if the format isn't in the profile.
+        """
         samples = self.of_format(format_)
         if not samples:
             raise ConfigError(
                 f"the format {format_!r} isn't in the profile of {self.model}",
                 fix=f"use one of {', '.join(self.formats)}",
             )
-        return fit_law(samples, cost, self.engine.step_tokens)
+        return CostTable.of(samples, cost, self.engine.step_tokens)
 
     def energy(self, format_: str, batch: float, tokens_in: float, tokens_out: float) -> Energy:
         """Energy of one of ``batch`` like requests, the idle share of its steps included.
