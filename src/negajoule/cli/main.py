@@ -21,6 +21,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Learn this machine's watts from a counter or an external meter.",
     ),
     "catalog": ("negajoule.cli.catalog:catalog", "List the facts behind the figures."),
+    "compress": (
+        "negajoule.cli.compress:compress",
+        "Make a model smaller and prove what that saves and loses.",
+    ),
     "config": ("negajoule.cli.config:config", "Show every setting and where its value comes from."),
     "doctor": (
         "negajoule.cli.doctor:doctor",
@@ -45,6 +49,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("negajoule.cli.report:report", "Totals from the ledger."),
     "run": ("negajoule.cli.run:run", "Measure any command, its children included."),
     "serve": ("negajoule.cli.serve:serve", "Start the OpenAI-compatible server that knows every joule."),
+    "shape": ("negajoule.cli.shape:shape", "Choose when requests go, under a promise of latency."),
+    "simulate": (
+        "negajoule.cli.simulate:simulate",
+        "Tell what a trace would cost on a fleet, and how long requests would wait.",
+    ),
     "watch": ("negajoule.cli.watch:watch", "Show power, energy and carbon live, by device and by process."),
 }
 """Each command, where it lives, and its one-line help, kept here so that ``--help`` loads nothing."""
