@@ -92,7 +92,7 @@ class Study:
             made = [one for one in made if one.name in hands]
             answers = {part: self._ask_all(made, part, hands) for part in _ASKED}
             rounds = self._measure([one.name for one in made], hands)
-            peaks = {name: hand.end() for name, hand in hands.items()}
+            peaks = self.workshop.keep_peaks({name: hand.end() for name, hand in hands.items()})
         return judge(self.plan, self.texts, made, answers, rounds, peaks, self.failed)
 
     def make_all(self) -> list[Made]:

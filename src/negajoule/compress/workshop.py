@@ -6,6 +6,7 @@
     recipes/NAME/0-distil/        an artefact for each step, with cost.json
     answers/NAME.PART.json        what each artefact answered
     rounds.jsonl                  a line for each round in which *all* artefacts were measured
+    peaks.json                    the most memory that each process held
     spent.jsonl                   all that was measured, whether or not it came into the result
     logs/                         what workers printed
 
@@ -192,6 +193,14 @@ class Workshop:
     def rounds(self, names: list[str]) -> list[Round]:
         """Whole rounds of exactly these artefacts."""
         return [one for one in self._lines("rounds.jsonl", Round) if set(one.seen) == set(names)]
+
+    def keep_peaks(self, peaks: dict[str, int]) -> dict[str, int]:
+        """Write down the most memory that processes held; the most of all runs in this folder [B]."""
+        file = self.folder / "peaks.json"
+        known = msgspec.json.decode(file.read_bytes(), type=dict[str, int]) if file.exists() else {}
+        most = {**known, **{name: max(peak, known.get(name, 0)) for name, peak in peaks.items()}}
+        file.write_bytes(msgspec.json.encode(most))
+        return most
 
     def _append(self, name: str, row: object) -> None:
         with (self.folder / name).open("ab") as file:

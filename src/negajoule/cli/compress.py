@@ -1,0 +1,211 @@
+"""``negajoule compress``: smaller models, with accuracy, energy and break-even measured in pairs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from negajoule.cli.output import json_option, print_json, print_table, say
+from negajoule.config import Settings, home
+from negajoule.errors import NegajouleError
+from negajoule.units.text import number_text
+
+if TYPE_CHECKING:
+    from negajoule.compress import Line, Result, Study
+
+__all__ = ["compress"]
+
+DEFAULT = ("int8",)
+
+
+@click.command()
+@click.argument("model", default="all-minilm-l6-v2")
+@click.option("--data", default=None, help="JSON lines with text and label, or sms-spam, banking77 ...")
+@click.option(
+    "--recipe", "recipes", multiple=True, help="Steps, NAME=STEPS or FILE.toml; more than one may be."
+)
+@click.option("--folder", type=click.Path(path_type=Path), default=None, help="The study's folder.")
+@click.option("--data-folder", type=click.Path(path_type=Path), default=None, help="Where named data lies.")
+@click.option("--rounds", type=click.IntRange(1), default=9, show_default=True, help="Paired rounds.")
+@click.option("--texts", type=click.IntRange(1), default=256, show_default=True, help="Texts of a round.")
+@click.option("--batch", type=click.IntRange(1), default=32, show_default=True, help="Texts at once.")
+@click.option("--max-length", type=click.IntRange(4), default=128, show_default=True, help="In tokens.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of each process.")
+@click.option("--limit", type=click.IntRange(10), default=None, help="Rows of each part, at most.")
+@click.option("--epochs", type=click.IntRange(1), default=2, show_default=True, help="If a head is trained.")
+@click.option("--rate", type=click.FloatRange(0, min_open=True), default=5e-5, show_default=True)
+@click.option("--fine-tune", is_flag=True, help="Train a new head even if the model has one.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--zone", default=None, help="Where the electricity is used, e.g. FR or US-CAL-CISO.")
+@click.option("--no-record", is_flag=True, help="Leave the ledger alone.")
+@json_option
+def compress(
+    model: str,
+    data: str | None,
+    recipes: tuple[str, ...],
+    folder: Path | None,
+    data_folder: Path | None,
+    rounds: int,
+    texts: int,
+    batch: int,
+    max_length: int,
+    threads: int,
+    limit: int | None,
+    epochs: int,
+    rate: float,
+    fine_tune: bool,
+    seed: int,
+    zone: str | None,
+    no_record: bool,
+    as_json: bool,
+) -> None:
+    """Make MODEL smaller by recipes and tell what each saves, loses and costs.
+
+    MODEL is a folder with a model of Hugging Face, or all-minilm-l6-v2. If it has no head for the labels, one
+    is trained first. Everything lies in the study's folder: artefacts with their cards, answers, rounds, the
+    result and its picture. An interrupted study goes on when the same command is given again.
+
+    Example: negajoule compress all-minilm-l6-v2 --data sms-spam --recipe int8 --recipe "layers(keep=3) +
+    recover + int8"
+    """
+    from negajoule.compress import Plan, Recipe, Study
+    from negajoule.compress.fine_tune import FineTuning
+
+    if data is None:
+        raise click.UsageError("--data is missing: a file of JSON lines with text and label, or a name")
+    settings = Settings({"zone": zone})
+    plan = Plan(
+        model=model,
+        data=data,
+        recipes=tuple(Recipe.parse(text) for text in recipes or DEFAULT),
+        data_folder=data_folder or Path(os.environ.get("NEGAJOULE_DATA", "../shared/data")),
+        tuning=FineTuning(epochs=epochs, rate=rate, again=fine_tune),
+        max_length=max_length,
+        batch=batch,
+        threads=threads,
+        rounds=rounds,
+        measured=texts,
+        limit=limit,
+        seed=seed,
+    )
+    place = folder or home() / "compress" / f"{Path(model).name}-{Path(data).name}"
+    study = Study(plan, place, say)
+    try:
+        result = study.run()
+    finally:
+        # What was used was used, also by a study that was broken off.
+        if not no_record:
+            _book(study, settings)
+    _keep(result, place)
+    if as_json:
+        print_json(result)
+    else:
+        show(result, place)
+
+
+def show(result: Result, place: Path) -> None:
+    """Print the table, what may be claimed, and where the artefacts are."""
+    from negajoule.compress.model_card import share_text
+
+    headers = (
+        "",
+        "accuracy %",
+        "lost",
+        "J/1,000",
+        "saved %",
+        "ms/text",
+        "p50 ms",
+        "MB",
+        "peak MB",
+        "made J",
+        "pays after",
+    )
+    print_table(headers, [_row(line) for line in result.lines])
+    click.echo()
+    for line in result.lines[1:]:
+        click.echo(f"{line.name}: {'; '.join(line.claims)}")
+        if line.rest_saving is not None and line.engine_saving is not None and line.recipe != "onnx":
+            engine, rest = share_text(line.engine_saving), share_text(line.rest_saving)
+            click.echo(f"  engine alone {engine}; the recipe within that engine {rest}")
+    for name, why in result.failed.items():
+        click.echo(f"{name}: failed: {why}")
+    best = result.best()
+    if best is not None:
+        click.echo(f"\nbest within one point, chosen on the validation part: {best.name} in {best.folder}")
+    say(f"\n{result.test_texts} test texts; {result.rounds} rounds of {result.measured_texts} texts")
+    for note in result.notes:
+        say(f"note: {note}")
+    say(f"result, picture and artefacts: {place}")
+
+
+def _row(line: Line) -> tuple[str, ...]:
+    even = "-" if line.break_even is None else f"{line.break_even.value:,.0f}"
+    lost = (
+        "-"
+        if line.name == "baseline"
+        else f"{line.lost.value:+.1f} ({line.lost.low:+.1f} to {line.lost.high:+.1f})"
+    )
+    saved = (
+        "no interval"
+        if line.saving.low is None or line.saving.high is None
+        else (f"{100 * line.saving.value:.1f} ({100 * line.saving.low:.1f} to {100 * line.saving.high:.1f})")
+    )
+    mark = f" < {line.dominated_by}" if line.dominated_by else ""
+    return (
+        line.name + mark,
+        f"{100 * line.quality.accuracy.value:.2f}",
+        lost,
+        number_text(line.energy.value, 3),
+        "-" if line.name == "baseline" else saved,
+        f"{line.cpu_s:.2f}",
+        f"{1e3 * line.latency_s[0]:.1f}",
+        f"{line.size_bytes / 1e6:.1f}",
+        f"{line.peak_bytes / 1e6:.0f}",
+        "-" if line.name == "baseline" else number_text(line.made_j.value, 3),
+        even,
+    )
+
+
+def _keep(result: Result, place: Path) -> None:
+    """Write the result, its picture and the cards."""
+    import msgspec
+
+    from negajoule.compress.model_card import write_cards
+    from negajoule.compress.pareto import draw
+
+    (place / "result.json").write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1))
+    (place / "pareto.svg").write_text(draw(result), encoding="utf-8")
+    write_cards(result)
+
+
+def _book(study: Study, settings: Settings) -> None:
+    """Put all that was measured into the ledger; what stands there already counts once."""
+    from negajoule.instrument import find_here
+    from negajoule.ledger import Activity, Ledger
+
+    here = find_here(settings)
+    try:
+        with Ledger() as ledger:
+            ledger.append(
+                [
+                    Activity(
+                        id=spent.id,
+                        started_s=spent.started_s,
+                        seconds=spent.window.seconds,
+                        kind="run",
+                        stage=spent.stage,
+                        label=spent.label,
+                        model=study.plan.model,
+                        host=here.host.host_id,
+                        zone=here.factors.zone,
+                        cpu_seconds=spent.window.cpu_s,
+                        footprint=here.cost_of(spent.window),
+                    )
+                    for spent in study.workshop.spent()
+                ]
+            )
+    except NegajouleError as error:
+        say(str(error))
