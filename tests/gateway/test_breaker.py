@@ -21,7 +21,8 @@ def test_a_breaker_lets_calls_pass_until_so_many_fail_in_a_row_then_rests(events
     for kind, wait_s in events:
         now_s += wait_s
         resting = opened_s is not None and now_s < opened_s + rest_s
-        assert breaker.enter(now_s) is not resting
+        ticket = breaker.enter(now_s)
+        assert bool(ticket) is not resting
         assert (breaker.state(now_s) == "open") is resting
         assert (breaker.wait_s(now_s) > 0) is resting
         if resting:
@@ -30,33 +31,52 @@ def test_a_breaker_lets_calls_pass_until_so_many_fail_in_a_row_then_rests(events
             breaker.succeeded()
             row, opened_s, rest_s = 0, None, 2.0
         elif kind == "bad":
-            breaker.failed(now_s)
+            breaker.failed(now_s, ticket)
             row += 1
             if opened_s is not None:
                 opened_s, rest_s = now_s, min(8.0, 2 * rest_s)
             elif row >= 3:
                 opened_s = now_s
         else:
-            breaker.released()
+            breaker.released(ticket)
 
 
 @given(st.integers(1, 20))
 def test_one_call_only_tries_a_server_that_has_rested(callers):
     breaker = Breaker(failures=1, rest_s=1.0)
-    assert breaker.enter(0.0)
-    breaker.failed(0.0)
+    breaker.failed(0.0, breaker.enter(0.0))
     assert not breaker.enter(0.5)
     assert breaker.state(1.0) == "half-open"
-    assert [breaker.enter(1.0) for _ in range(callers)] == [True] + [False] * (callers - 1)
-    breaker.released()
+    trial, *others = [breaker.enter(1.0) for _ in range(callers)]
+    assert trial
+    assert not any(others)
+    breaker.released(trial)
     assert breaker.enter(1.0)
+
+
+@pytest.mark.parametrize("late", ["failed", "released"])
+def test_calls_from_before_it_opened_end_no_trial(late):
+    breaker = Breaker(failures=2, rest_s=1.0)
+    tickets = [breaker.enter(0.0) for _ in range(4)]
+    for ticket in tickets[:2]:
+        breaker.failed(0.0, ticket)
+    trial = breaker.enter(1.0)
+    assert trial
+    for ticket in tickets[2:]:
+        breaker.failed(1.0, ticket) if late == "failed" else breaker.released(ticket)
+    assert breaker.state(1.0) == "half-open"
+    assert not breaker.enter(1.5)
+    breaker.failed(1.5, trial)
+    assert breaker.state(3.4) == "open"
+    assert breaker.enter(3.5)
 
 
 def test_failures_of_calls_from_before_it_opened_dont_lengthen_the_rest():
     breaker = Breaker(failures=2, rest_s=1.0)
-    assert all(breaker.enter(0.0) for _ in range(9))
-    for _ in range(9):
-        breaker.failed(0.0)
+    tickets = [breaker.enter(0.0) for _ in range(9)]
+    assert all(tickets)
+    for ticket in tickets:
+        breaker.failed(0.0, ticket)
     assert breaker.enter(1.0)
 
 

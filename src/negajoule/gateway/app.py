@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["Gateway", "create_app"]
 
 _HEARTBEAT_S = 60.0
+_WATCH_AFTER_S = 0.02
 
 
 class Gateway:
@@ -142,7 +143,7 @@ class Gateway:
     async def _answer(self, call: Call, talk: Talk, visit: Visit, receive: Receive, reply: Reply) -> None:
         exchange = await self._backend.open(call)
         visit.request_id = exchange.request_id
-        watch = asyncio.create_task(_cancel_when_gone(receive, exchange, visit))
+        watch = _Watch(receive, exchange, visit)
         try:
             if call.stream:
                 events = talk.events(exchange.events())
@@ -152,7 +153,7 @@ class Gateway:
                 answer = talk.whole(await exchange.plain())
                 await reply.whole(answer, self._told(talk, visit, exchange))
         finally:
-            watch.cancel()
+            watch.end()
             if exchange.cost is None:
                 await exchange.cancel()
             visit.take(exchange)
@@ -270,12 +271,38 @@ def _cost_fields(cost: Footprint) -> Fields:
     return fields
 
 
-async def _cancel_when_gone(receive: Receive, exchange: Exchange, visit: Visit) -> None:
-    """Stop the work when the client hangs up."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    visit.status = 499
-    await exchange.cancel()
+class _Watch:
+    """Stops the work when the client hangs up; most calls are over before it starts to look.
+
+    Args:
+        receive: tells of the client.
+        exchange: the work.
+        visit: remembers that the client has gone.
+    """
+
+    __slots__ = ("_exchange", "_receive", "_start", "_task", "_visit")
+
+    def __init__(self, receive: Receive, exchange: Exchange, visit: Visit) -> None:
+        self._receive = receive
+        self._exchange = exchange
+        self._visit = visit
+        self._task: asyncio.Task[None] | None = None
+        self._start = asyncio.get_running_loop().call_later(_WATCH_AFTER_S, self._look)
+
+    def end(self) -> None:
+        """The call is over."""
+        self._start.cancel()
+        if self._task is not None:
+            self._task.cancel()
+
+    def _look(self) -> None:
+        self._task = asyncio.create_task(self._cancel_when_gone())
+
+    async def _cancel_when_gone(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._visit.status = 499
+        await self._exchange.cancel()
 
 
 def _page_error(path: str, method: str, error: HTTPException, *, asks_model: bool) -> RequestError:

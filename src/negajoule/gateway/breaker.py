@@ -28,7 +28,8 @@ class Breaker:
         self._failures = 0
         self._rest_s = rest_s
         self._opened_s: float | None = None
-        self._trial = False
+        self._tickets = 0
+        self._trial = 0
 
     def state(self, now_s: float) -> State:
         """Closed while calls pass, open while none does, half-open while one may try."""
@@ -40,33 +41,38 @@ class Breaker:
         """How long until a call may try [s]; 0 where it may now, but for a trial under way."""
         return 0.0 if self._opened_s is None else max(0.0, self._opened_s + self._rest_s - now_s)
 
-    def enter(self, now_s: float) -> bool:
-        """Whether a call may go; one that may must end in ``succeeded``, ``failed`` or ``released``."""
+    def enter(self, now_s: float) -> int:
+        """A ticket for a call that may go, 0 for one that may not.
+
+        A call with a ticket must end in ``succeeded``, ``failed`` or ``released``, each with its ticket: what
+        calls from before it opened have to tell mustn't be taken for how its trial went.
+        """
         state = self.state(now_s)
-        if state == "closed":
-            return True
-        if state == "open" or self._trial:
-            return False
-        self._trial = True
-        return True
+        if state == "open" or (state == "half-open" and self._trial):
+            return 0
+        self._tickets += 1
+        if state == "half-open":
+            self._trial = self._tickets
+        return self._tickets
 
     def succeeded(self) -> None:
         """The server answered."""
         self._failures = 0
         self._rest_s = self._first_rest_s
         self._opened_s = None
-        self._trial = False
+        self._trial = 0
 
-    def failed(self, now_s: float) -> None:
+    def failed(self, now_s: float, ticket: int = 0) -> None:
         """The server didn't answer, or broke off."""
         self._failures += 1
-        if self._trial:
+        if ticket and ticket == self._trial:
             self._rest_s = min(self._longest_rest_s, 2 * self._rest_s)
+            self._trial = 0
         elif self._opened_s is not None or self._failures < self._limit:
             return  # a call from before it opened says nothing new
-        self._trial = False
         self._opened_s = now_s
 
-    def released(self) -> None:
+    def released(self, ticket: int) -> None:
         """The call ended without telling anything of the server."""
-        self._trial = False
+        if ticket == self._trial:
+            self._trial = 0

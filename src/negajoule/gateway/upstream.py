@@ -313,7 +313,8 @@ class UpstreamExchange:
         """Ask a server once; its breaker hears how that went."""
         if self.cost is not None:
             raise EngineError("the client went away", code="E103", status=499)
-        if not server.breaker.enter(time.monotonic()):
+        ticket = server.breaker.enter(time.monotonic())
+        if not ticket:
             raise server.resting(time.monotonic())
         self._asked_s = time.monotonic()
         try:
@@ -333,14 +334,14 @@ class UpstreamExchange:
             if self._response is not None:
                 self._response.close()
             if self.cost is not None:
-                server.breaker.released()
+                server.breaker.released(ticket)
             elif error.status >= 500:
-                server.breaker.failed(time.monotonic())
+                server.breaker.failed(time.monotonic(), ticket)
             else:
                 server.breaker.succeeded()
             raise
         except BaseException:
-            server.breaker.released()
+            server.breaker.released(ticket)
             raise
         server.breaker.succeeded()
         self._begun = True
