@@ -99,8 +99,8 @@ def judged(name: str, figures: list[float], expected: float) -> float:
 
 
 def single_server(compiled: bool) -> list[float]:
-    """M/G/1: mean wait against Pollaczek and Khinchine; the moments of service from a sample of the
-    lengths.""" costs = table(1)
+    """M/G/1: mean wait by Pollaczek and Khinchine; moments of service from a sample of the lengths."""
+    costs = table(1)
     fleet = Fleet(table=costs, max_batch=1, batching=Batching.PREFILL_FIRST)
     lengths = LognormalLengths(200.0, 60.0, 0.8, 4000)
 
@@ -180,10 +180,9 @@ def release(compiled: bool) -> list[float]:
             outcome = simulate(trace, fleet, Service(policy=Coded(rule)), compiled=compiled)
             held[name].append(float(np.nanmean(outcome.hold_s)))
     joined = rate * window_s
+    window_hold_s = window_s * (1 + joined / 2) / (1 + joined)
     return [
-        judged(
-            "window of release: mean hold [s]", held["window"], window_s * (1 + joined / 2) / (1 + joined)
-        ),
+        judged("window of release: mean hold [s]", held["window"], window_hold_s),
         judged("control limit: mean hold [s]", held["limit"], (count - 1) / (2 * rate)),
     ]
 
