@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from fitting.damped_squares import least_robust_cost
 from fitting.hosted_runs import TASKS
 
 from negajoule.physics.accelerators import format_bytes, hardware_of
@@ -182,10 +183,7 @@ NOISE = 0.15  # size of a residual that counts as ordinary, in logarithms; large
 
 
 def fit(columns: Design, choice: Choice) -> Floats:
-    """Parameters (logarithms) at the least robust cost.
-
-    Levenberg-Marquardt on the pseudo-Huber loss with Gaussian priors, Jacobian by differences.
-    """
+    """Parameters (logarithms) at the least robust cost."""
     weights = np.sqrt(np.concatenate([columns.weight, columns.weight * choice.time])) / NOISE
     measured = np.concatenate([columns.log_energy, columns.log_time])
     precision = choice.prior / SPREAD**2
@@ -193,32 +191,4 @@ def fit(columns: Design, choice: Choice) -> Floats:
     def residuals(theta: Floats) -> Floats:
         return (np.concatenate(predict(theta, columns)) - measured) * weights
 
-    def cost(theta: Floats, z: Floats) -> float:
-        return float(np.sum(2 * (np.sqrt(1 + z * z) - 1)) + np.sum((theta - MIDDLE) ** 2 * precision))
-
-    theta = MIDDLE.copy()
-    z = residuals(theta)
-    current, damping = cost(theta, z), 1e-2
-    for _ in range(60):
-        jacobian = np.empty((len(z), len(theta)))
-        for index in range(len(theta)):
-            moved = theta.copy()
-            moved[index] += 1e-5
-            jacobian[:, index] = (residuals(moved) - z) / 1e-5
-        robust = 1 / np.sqrt(1 + z * z)
-        hessian = jacobian.T @ (jacobian * robust[:, None]) + np.diag(precision)
-        gradient = jacobian.T @ (robust * z) + (theta - MIDDLE) * precision
-        for _ in range(10):
-            trial = theta - np.linalg.solve(hessian + damping * np.diag(np.diag(hessian)), gradient)
-            trial_z = residuals(trial)
-            trial_cost = cost(trial, trial_z)
-            if trial_cost < current:
-                break
-            damping *= 4
-        else:
-            return theta
-        done = current - trial_cost < 1e-6 * current
-        theta, z, current, damping = trial, trial_z, trial_cost, max(damping / 5, 1e-7)
-        if done:
-            return theta
-    return theta
+    return least_robust_cost(residuals, MIDDLE, precision)

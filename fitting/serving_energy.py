@@ -15,6 +15,7 @@ import argparse
 import hashlib
 import os
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -28,6 +29,7 @@ from fitting.serving_fit import Choice, coefficients_of, fit, physics_of, prompt
 from fitting.serving_residuals import PROCESSES, Process, likeness_of, predicted, residuals_of
 from fitting.serving_runs import WEIGHTS, Columns, Run, columns_of, pick, read_old_runs, read_runs
 
+from negajoule.physics.serving.known_shapes import shape_of_size
 from negajoule.physics.serving.predictor import MODEL_FILE, SCHEMA, ServingModel, group_of
 
 if TYPE_CHECKING:
@@ -181,11 +183,23 @@ def transfer_widths(study: Study, chosen: Chosen) -> dict[str, tuple[float, floa
         )
         return energy, time, power
 
+    guessed = study_of([with_guessed_shape(run) for run in study.runs]).columns
+    theta = fit(columns, chosen.choice)
+    by_size = missed_by(theta, guessed) - missed_by(theta, columns) + chosen.missed
     return {
+        "guessed": beyond(widths_of(by_size[study.judged])),
         "accelerator": beyond(worst([inputs.is_blackwell > 0, inputs.is_ampere > 0])),
         "format": beyond(worst([inputs.is_fp8 > 0, inputs.is_fp4 > 0])),
         "engine": beyond(worst([inputs.is_old > 0])),
     }
+
+
+def with_guessed_shape(run: Run) -> Run:
+    """The same run, its model's layers guessed from the sizes."""
+    shape = run.setup.shape
+    guess = shape_of_size(shape.name, shape.active_parameters, shape.parameters, shape.kind)
+    guess = msgspec.structs.replace(guess, block_scales=shape.block_scales)
+    return replace(run, setup=msgspec.structs.replace(run.setup, shape=guess))
 
 
 def extrapolation_slope(study: Study, chosen: Chosen) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from fitting.damped_squares import least_robust_cost
 from fitting.serving_runs import TASKS, Columns
 
 from negajoule.physics.serving.step_physics import Coefficients, steady_of, terms_of
@@ -142,11 +143,8 @@ def physics_of(theta: Floats, columns: Columns) -> Physics:
     return Physics(np.log(token_s), np.log(decode.time_s), np.log(energy / token_s))
 
 
-def fit(columns: Columns, choice: Choice, start: Floats | None = None) -> Floats:
-    """Parameters (logarithms) at the least robust cost.
-
-    Levenberg-Marquardt on the pseudo-Huber loss with Gaussian priors, Jacobian by differences.
-    """
+def fit(columns: Columns, choice: Choice) -> Floats:
+    """Parameters (logarithms) at the least robust cost."""
     # The median gap is a step without a prompt as long as most steps have none.
     known = np.isfinite(columns.log_gap_s) & (columns.batch < 0.5 * columns.tokens_out)
     root = np.sqrt(columns.weight)
@@ -165,32 +163,4 @@ def fit(columns: Columns, choice: Choice, start: Floats | None = None) -> Floats
         found = physics_of(theta, columns)
         return (np.concatenate([found.log_energy, found.log_token_s, found.log_gap_s]) - measured) * weights
 
-    def cost(theta: Floats, z: Floats) -> float:
-        return float(np.sum(2 * (np.sqrt(1 + z * z) - 1)) + np.sum((theta - MIDDLE) ** 2 * precision))
-
-    theta = (MIDDLE if start is None else start).copy()
-    z = residuals(theta)
-    current, damping = cost(theta, z), 1e-2
-    for _ in range(60):
-        jacobian = np.empty((len(z), len(theta)))
-        for index in range(len(theta)):
-            moved = theta.copy()
-            moved[index] += 1e-5
-            jacobian[:, index] = (residuals(moved) - z) / 1e-5
-        robust = 1 / np.sqrt(1 + z * z)
-        hessian = jacobian.T @ (jacobian * robust[:, None]) + np.diag(precision)
-        gradient = jacobian.T @ (robust * z) + (theta - MIDDLE) * precision
-        for _ in range(10):
-            trial = theta - np.linalg.solve(hessian + damping * np.diag(np.diag(hessian)), gradient)
-            trial_z = residuals(trial)
-            trial_cost = cost(trial, trial_z)
-            if trial_cost < current:
-                break
-            damping *= 4
-        else:
-            return theta
-        done = current - trial_cost < 1e-4 * current
-        theta, z, current, damping = trial, trial_z, trial_cost, max(damping / 5, 1e-7)
-        if done:
-            return theta
-    return theta
+    return least_robust_cost(residuals, MIDDLE, precision, enough=1e-4)

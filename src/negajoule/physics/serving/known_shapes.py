@@ -71,7 +71,7 @@ def shape_of_size(name: str, active: float, total: float, kind: str) -> ModelSha
             fix="numbers of parameters, active <= total",
         )
     layout = typical_layout(active / 1e9, total / 1e9, kind, fitted().unlisted)
-    return _from_layout(name, kind, layout, None)
+    return msgspec.structs.replace(_from_layout(name, kind, layout, None), guessed=True)
 
 
 @cache

@@ -35,6 +35,7 @@ class ModelShape(msgspec.Struct, frozen=True, kw_only=True):
         weight_format: number format of the published weights.
         counted: whether the sizes were counted from a configuration; if not, widths are a transformer's
             usual proportions.
+        guessed: whether even the layers are only usual for the size.
     """
 
     name: str
@@ -59,6 +60,7 @@ class ModelShape(msgspec.Struct, frozen=True, kw_only=True):
     vocabulary: int = 0
     weight_format: str = "bfloat16"
     counted: bool = True
+    guessed: bool = False
 
     @property
     def is_moe(self) -> bool:

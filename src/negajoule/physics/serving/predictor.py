@@ -357,6 +357,8 @@ class Predictor:
             widen("accelerator", f"no run on {hardware.name} was measured; its data sheet stands in")
         if group_of(setup) not in table and hardware.name in self.model.accelerators:
             widen("format", f"no run of {group_of(setup)} was measured")
+        if setup.shape.guessed:
+            widen("guessed", "the model's layers are guessed from its size")
         if setup.engine not in ENGINES:
             widen("engine", f"no run of {setup.engine} was measured; {ENGINES[0]} stands in")
         if not setup.cuda_graphs:
