@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["compress"]
 
 DEFAULT = ("int8",)
+ARTICLE_DATA = "sms-spam"
 
 
 @click.command()
@@ -26,6 +27,9 @@ DEFAULT = ("int8",)
 @click.option("--data", default=None, help="JSON lines with text and label, or sms-spam, banking77 ...")
 @click.option(
     "--recipe", "recipes", multiple=True, help="Steps, NAME=STEPS or FILE.toml; more than one may be."
+)
+@click.option(
+    "--study", "named", type=click.Choice(["article"]), default=None, help="Published tables, here."
 )
 @click.option("--folder", type=click.Path(path_type=Path), default=None, help="The study's folder.")
 @click.option("--data-folder", type=click.Path(path_type=Path), default=None, help="Where named data lies.")
@@ -46,6 +50,7 @@ def compress(
     model: str,
     data: str | None,
     recipes: tuple[str, ...],
+    named: str | None,
     folder: Path | None,
     data_folder: Path | None,
     rounds: int,
@@ -74,13 +79,21 @@ def compress(
     from negajoule.compress import Plan, Recipe, Study
     from negajoule.compress.fine_tune import FineTuning
 
+    if named and recipes:
+        raise click.UsageError("--study brings its own recipes")
+    if named:
+        from negajoule.compress.article import ARTICLE_RECIPES
+
+        data, chosen = data or ARTICLE_DATA, ARTICLE_RECIPES
+    else:
+        chosen = tuple(Recipe.parse(text) for text in recipes or DEFAULT)
     if data is None:
         raise click.UsageError("--data is missing: a file of JSON lines with text and label, or a name")
     settings = Settings({"zone": zone})
     plan = Plan(
         model=model,
         data=data,
-        recipes=tuple(Recipe.parse(text) for text in recipes or DEFAULT),
+        recipes=chosen,
         data_folder=data_folder or Path(os.environ.get("NEGAJOULE_DATA", "../shared/data")),
         tuning=FineTuning(epochs=epochs, rate=rate, again=fine_tune),
         max_length=max_length,
@@ -91,7 +104,7 @@ def compress(
         limit=limit,
         seed=seed,
     )
-    place = folder or home() / "compress" / f"{Path(model).name}-{Path(data).name}"
+    place = folder or home() / "compress" / "-".join(filter(None, (named, Path(model).name, Path(data).name)))
     study = Study(plan, place, say)
     try:
         result = study.run()
@@ -100,10 +113,31 @@ def compress(
         if not no_record:
             _book(study, settings)
     _keep(result, place)
-    if as_json:
+    if named:
+        _show_article(study, result, as_json=as_json)
+    elif as_json:
         print_json(result)
     else:
         show(result, place)
+
+
+def _show_article(study: Study, result: Result, *, as_json: bool) -> None:
+    """Published beside measured."""
+    from negajoule.compress.article import shape_rows
+    from negajoule.compress.model_card import share_text
+
+    rows = shape_rows(result, study.workshop.rounds([line.name for line in result.lines]))
+    if as_json:
+        print_json({"schema": "negajoule.compress-article/1", "rows": rows, "study": result})
+        return
+    print_table(
+        ("", "published", "measured here"),
+        [(row.what, share_text(row.published), share_text(row.measured)) for row in rows],
+    )
+    for row in rows:
+        say(f"{row.what}: {row.remark}. Source: {row.source}")
+    for note in result.notes:
+        say(f"note: {note}")
 
 
 def show(result: Result, place: Path) -> None:

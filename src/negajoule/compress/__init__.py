@@ -15,6 +15,7 @@
 - ``fine_tune``, ``training``, ``teacher``, ``distil``, ``bag``: steps that train
 - ``prune``, ``prune_heads``, ``vocabulary``: steps that take parts out
 - ``onnx_files``, ``torch_int8``: steps that quantise
+- ``shape``: random weights, for what a shape costs
 - ``toolbox``: the optional libraries
 """
 

@@ -21,6 +21,7 @@ __all__ = [
     "Neurons",
     "Onnx",
     "Recover",
+    "Shape",
     "Step",
     "TorchInt8",
     "Vocabulary",
@@ -140,6 +141,22 @@ class Zeros(msgspec.Struct, frozen=True, tag_field="do", tag="zeros"):
     ratio: float = 0.5
 
 
+class Shape(msgspec.Struct, frozen=True, tag_field="do", tag="shape"):
+    """Random weights in a given shape: what a shape costs doesn't depend on its weights. It answers nonsense.
+
+    Attributes:
+        layers: how many.
+        hidden: width.
+        heads: attention heads.
+        neurons: feed-forward neurons of a layer.
+    """
+
+    layers: int
+    hidden: int
+    heads: int
+    neurons: int
+
+
 class Onnx(msgspec.Struct, frozen=True, tag_field="do", tag="onnx"):
     """Change the engine to ONNX Runtime and nothing else."""
 
@@ -173,7 +190,19 @@ class TorchInt8(msgspec.Struct, frozen=True, tag_field="do", tag="torch-int8"):
 
 
 Step = (
-    Distil | Recover | Bag | Layers | Heads | Neurons | Vocabulary | Zeros | Onnx | Int8 | FourBit | TorchInt8
+    Distil
+    | Recover
+    | Bag
+    | Layers
+    | Heads
+    | Neurons
+    | Vocabulary
+    | Zeros
+    | Shape
+    | Onnx
+    | Int8
+    | FourBit
+    | TorchInt8
 )
 
 HOMES: dict[type, str] = {
@@ -185,6 +214,7 @@ HOMES: dict[type, str] = {
     Neurons: "negajoule.compress.prune:prune_neurons",
     Vocabulary: "negajoule.compress.vocabulary:prune_vocabulary",
     Zeros: "negajoule.compress.prune:zero_weights",
+    Shape: "negajoule.compress.shape:random_shape",
     Onnx: "negajoule.compress.onnx_files:to_onnx",
     Int8: "negajoule.compress.onnx_files:to_int8",
     FourBit: "negajoule.compress.onnx_files:to_four_bits",
