@@ -53,6 +53,7 @@ class Predictor:
         self.file = file
         self._number = {term: number for number, term in enumerate(file.terms)}
         self._rarity = file.rarity.astype(np.float32)
+        self._unknown = file.unknown_rarity**2
         self._table = np.ascontiguousarray(np.hstack([file.weights[: len(file.terms)], file.familiar]))
         self._surface = np.ascontiguousarray(file.weights[len(file.terms) :], dtype=np.float64)
         self._scale = SURFACE_WEIGHT / file.surface_scale
@@ -74,7 +75,8 @@ class Predictor:
         weight = (1.0 + np.log(np.fromiter(counts.values(), dtype=np.float32, count=len(counts)))) * (
             self._rarity[rows]
         )
-        weight /= np.sqrt(weight @ weight)
+        unknown = 2 * len(words) - 1 - sum(counts.values())
+        weight /= np.sqrt(weight @ weight + unknown * self._unknown)
         mapped = weight @ self._table[rows]
         return outcome + mapped[: self._width], mapped[self._width :].astype(np.float64)
 
@@ -103,11 +105,12 @@ def combine(
     span = max(file.familiar_high - file.familiar_low, 1e-9)
     novelty = np.clip((file.familiar_high - similarity.max(axis=-1)) / span, 0.0, 1.0)
     fresh = novelty[..., None]
-    logits = linear[..., :tasks] * (fresh + (1.0 - fresh) * file.sharpness)
+    logits = linear[..., :tasks] * (fresh * file.caution + (1.0 - fresh) * file.sharpness)
     task = np.exp(logits - logits.max(axis=-1, keepdims=True))
     task /= task.sum(axis=-1, keepdims=True)
     known = task @ file.task_score
-    raw = known + (1.0 - fresh) * linear[..., tasks : tasks + models]
+    believed = 1.0 - fresh * (1.0 - file.trust)
+    raw = file.mean_score + believed * (known - file.mean_score) + (1.0 - fresh) * linear[..., tasks : tasks + models]
     score = np.clip(file.offset + file.slope * raw, 0.0, 1.0)
     between = np.maximum(task @ file.task_score**2 - known**2, 0.0)
     error = np.sqrt(task @ variance + between / max(tasks, 1) + fresh * transfer)

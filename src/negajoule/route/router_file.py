@@ -37,14 +37,18 @@ class RouterFile:
         tasks: names of the tasks, largest groups of queries that were told apart in training.
         terms: the vocabulary.
         rarity: inverse document frequency of each term (V).
+        unknown_rarity: what every other term counts as.
         surface_mean: means of the surface's features (F).
         surface_scale: their scales (F).
         weights: terms and features to task logits, score residuals, log-length residuals (V + F, T + 2M).
         intercept: of the same (T + 2M).
         sharpness: what the logits of tasks are multiplied with where a prompt isn't new.
+        caution: the same where it's wholly new.
+        trust: share of a known task's deviation that is believed of a wholly new prompt resembling it.
         familiar: direction of each task in the space of terms (V, T), for novelty.
         familiar_low: similarity to the nearest task below which a prompt is wholly new.
         familiar_high: similarity above which it isn't new at all.
+        usual_novelty: mean novelty of the training queries, out of fold.
         task_score: mean score of each model on each task, shrunk to the model's mean (T, M).
         task_error: standard error of the same (T, M).
         task_share: share of each task in training (T).
@@ -65,14 +69,18 @@ class RouterFile:
     tasks: tuple[str, ...]
     terms: tuple[str, ...]
     rarity: Floats
+    unknown_rarity: float
     surface_mean: Floats
     surface_scale: Floats
     weights: NDArray[np.float32]
     intercept: Floats
     sharpness: float
+    caution: float
+    trust: float
     familiar: NDArray[np.float32]
     familiar_low: float
     familiar_high: float
+    usual_novelty: float
     task_score: Floats
     task_error: Floats
     task_share: Floats

@@ -30,22 +30,33 @@ if TYPE_CHECKING:
 __all__ = ["train"]
 
 FOLDS = 4
-LEFT_OUT = 10
+LEFT_OUT = 5
 SMALLEST_TASK = 15
 LEAST_QUERIES = 30
 STRENGTHS = (10.0, 30.0, 100.0)
 LENGTH_STRENGTH = 10.0
-TASK_C = 0.3
-ITERATIONS = 60
+TASK_C = 3.0
+ITERATIONS = 40
 FAMILIAR = (0.01, 0.2)
 SHARPNESS = (1.0, 2.0, 4.0, 8.0, 16.0)
+CAUTION = (0.25, 0.5, 1.0)
+TRUST = (0.25, 0.5, 0.75, 1.0)
+UNKNOWN_VARIANCE = 0.05
+LEAST_ERROR = 1e-4
 PURPOSE = "train a router"
+
+
+class _Unseen(NamedTuple):
+    caution: float
+    trust: float
+    covariance: Floats
 
 
 class _Words(NamedTuple):
     matrix: Any
     terms: tuple[str, ...]
     rarity: Floats
+    unknown_rarity: float
 
 
 def train(outcomes: Outcomes, *, seed: int = 0) -> RouterFile:
@@ -94,14 +105,16 @@ def train(outcomes: Outcomes, *, seed: int = 0) -> RouterFile:
     length_heads, length_intercept = _heads(design, length_residual, LENGTH_STRENGTH)
     spread = np.nan_to_num(np.nanstd(length_residual, axis=0), nan=1.0)
 
+    unseen = _unseen(design, score, task, len(tasks))
     coefficients, intercept = _classify(design, task)
-    familiar, low, high = _familiar(words.matrix, task, len(tasks), fold)
+    familiar, low, high, usual = _familiar(words.matrix, task, len(tasks), fold)
     input_j, output_j = _phases(outcomes)
     return RouterFile(
         models=outcomes.models,
         tasks=tasks,
         terms=words.terms,
         rarity=words.rarity,
+        unknown_rarity=words.unknown_rarity,
         surface_mean=mean,
         surface_scale=scale,
         weights=np.vstack([coefficients, heads, length_heads]).T.astype(np.float32),
@@ -110,6 +123,7 @@ def train(outcomes: Outcomes, *, seed: int = 0) -> RouterFile:
         familiar=familiar,
         familiar_low=low,
         familiar_high=high,
+        usual_novelty=usual,
         task_score=table,
         task_error=error,
         task_share=np.bincount(task, minlength=len(tasks)) / len(task),
@@ -117,7 +131,9 @@ def train(outcomes: Outcomes, *, seed: int = 0) -> RouterFile:
         mean_energy_j=_mean_energy(outcomes),
         slope=slope,
         offset=offset,
-        transfer=_transfer(design, score, task, len(tasks)),
+        caution=unseen.caution,
+        trust=unseen.trust,
+        transfer=unseen.covariance,
         noise=np.maximum(noise, 1e-3),
         task_length=length_table,
         length_spread=spread,
@@ -167,15 +183,28 @@ def _surfaces(prompts: list[str]) -> Floats:
 
 
 def _words(prompts: list[str]) -> _Words:
-    module = require("sklearn.feature_extraction.text", extra="route", purpose=PURPOSE)
-    for least in (2, 1):
-        vectoriser = module.TfidfVectorizer(analyzer=terms, sublinear_tf=True, min_df=least)
-        try:
-            matrix = vectoriser.fit_transform(prompts)
-        except ValueError:  # nothing occurs twice, or nothing at all
-            continue
-        return _Words(matrix, tuple(vectoriser.get_feature_names_out().tolist()), vectoriser.idf_)
-    raise ConfigError("the prompts hold no words to learn from", code="C106")
+    """TF-IDF of terms that occur in two prompts; others count as unknown, as they will when served."""
+    text = require("sklearn.feature_extraction.text", extra="route", purpose=PURPOSE)
+    sparse = require("scipy.sparse", extra="route", purpose=PURPOSE)
+    vectoriser = text.CountVectorizer(analyzer=terms)
+    try:
+        counts = vectoriser.fit_transform(prompts).astype(float)
+    except ValueError as error:
+        raise ConfigError("the prompts hold no words to learn from", code="C106") from error
+    occurrences = np.bincount(counts.indices, minlength=counts.shape[1])
+    kept = np.flatnonzero(occurrences >= 2)
+    if not len(kept):
+        raise ConfigError("no word occurs in two prompts, so there is nothing to learn from", code="C106")
+    rarity = np.log((1 + len(prompts)) / (1 + occurrences)) + 1.0
+    unknown_rarity = float(np.log((1 + len(prompts)) / 2) + 1.0)
+    known = counts[:, kept]
+    unknown = np.asarray(counts.sum(axis=1) - known.sum(axis=1)).ravel()
+    known.data = 1.0 + np.log(known.data)
+    weighted = known @ sparse.diags(rarity[kept])
+    mass = np.asarray(weighted.multiply(weighted).sum(axis=1)).ravel() + unknown * unknown_rarity**2
+    matrix = sparse.diags(1.0 / np.sqrt(np.maximum(mass, 1e-12))) @ weighted
+    names = vectoriser.get_feature_names_out()[kept]
+    return _Words(matrix.tocsr(), tuple(names.tolist()), rarity[kept], unknown_rarity)
 
 
 def _design(words: _Words, surfaces: Floats, mean: Floats, scale: Floats) -> Any:  # noqa: ANN401 (scipy.sparse)
@@ -306,14 +335,18 @@ def _familiar(
     task: NDArray[np.intp],
     many: int,
     fold: NDArray[np.intp],
-) -> tuple[NDArray[np.float32], float, float]:
-    """Directions of the tasks, and the similarities out of fold between which novelty falls from 1 to 0."""
+) -> tuple[NDArray[np.float32], float, float, float]:
+    """Directions of the tasks, and the similarities out of fold between which novelty falls.
+
+    Last comes the mean novelty of training itself.
+    """
     nearest = np.zeros(len(task))
     for part in range(FOLDS):
         directions = _directions(matrix[fold != part], task[fold != part], many)
         nearest[fold == part] = np.asarray(matrix[fold == part] @ directions).max(axis=1)
     low, high = np.quantile(nearest, FAMILIAR)
-    return _directions(matrix, task, many).astype(np.float32), float(low), float(high)
+    usual = float(np.clip((high - nearest) / max(float(high - low), 1e-9), 0.0, 1.0).mean())
+    return _directions(matrix, task, many).astype(np.float32), float(low), float(high), usual
 
 
 def _directions(matrix: Any, task: NDArray[np.intp], many: int) -> Floats:  # noqa: ANN401
@@ -326,31 +359,38 @@ def _directions(matrix: Any, task: NDArray[np.intp], many: int) -> Floats:  # no
     return directions
 
 
-def _transfer(design: Any, score: Floats, task: NDArray[np.intp], many: int) -> Floats:  # noqa: ANN401
-    """Covariance of the errors on whole tasks that were left out; the prior of what feedback corrects.
+def _unseen(design: Any, score: Floats, task: NDArray[np.intp], many: int) -> _Unseen:  # noqa: ANN401
+    """Leave whole tasks out in turn: how far to believe a resemblance, and what remains wrong.
 
-    With few tasks it's shrunk towards independent errors of the mean size. With one task, what a coin's
-    toss would give: 0.05 on the diagonal, a standard deviation of 22 points.
+    Caution and trust are those with the least squared error of the differences between models, because only
+    differences route. The covariance is shrunk towards independent errors of the mean size; with one task it
+    is 0.05 on the diagonal, a standard deviation of 22 points.
     """
     models = score.shape[1]
-    if many < 2:
-        return 0.05 * np.eye(models)
+    nothing = _Unseen(1.0, 1.0, UNKNOWN_VARIANCE * np.eye(models))
     groups = np.arange(many) % min(many, LEFT_OUT)
-    errors = []
+    errors: dict[tuple[float, float], list[Floats]] = {}
     for group in range(groups.max() + 1):
         left = np.isin(task, np.flatnonzero(groups == group))
         if not left.any() or left.all():
             continue
-        inner_mean = _mean_over_tasks(score[~left], task[~left], many)
-        table, _ = shrunk_table(score[~left], task[~left], many, inner_mean)
-        expected = _softmax(_logits(_classify(design[~left], task[~left]), design[left], many)) @ table
-        errors.append(_column_means(score[left] - expected))
+        centre = _mean_over_tasks(score[~left], task[~left], many)
+        table, _ = shrunk_table(score[~left], task[~left], many, centre)
+        logits = _logits(_classify(design[~left], task[~left]), design[left], many)
+        for caution in CAUTION:
+            resembling = _softmax(caution * logits) @ table - centre
+            for trust in TRUST:
+                wrong = score[left] - centre - trust * resembling
+                errors.setdefault((caution, trust), []).extend(
+                    _column_means(wrong[task[left] == number]) for number in np.unique(task[left])
+                )
     if not errors:
-        return 0.05 * np.eye(models)
-    matrix = np.array(errors)
+        return nothing
+    best = min(errors, key=lambda key: float(np.var(np.array(errors[key]), axis=1).mean()))
+    matrix = np.array(errors[best])
     covariance = matrix.T @ matrix / len(matrix)
-    size = max(float(np.trace(covariance)) / models, 1e-4)
-    return 0.7 * covariance + 0.3 * size * np.eye(models)
+    size = max(float(np.trace(covariance)) / models, LEAST_ERROR)
+    return _Unseen(best[0], best[1], 0.7 * covariance + 0.3 * size * np.eye(models))
 
 
 def _phases(outcomes: Outcomes) -> tuple[Floats, Floats]:
