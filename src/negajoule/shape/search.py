@@ -19,6 +19,7 @@ from negajoule.shape.fleets import Variant, variants
 from negajoule.shape.policies import AtOnce, ControlLimit, Gated, JoinBusy
 from negajoule.shape.promise import Kept
 from negajoule.simulate import Policy
+from negajoule.simulate.compiled import worth_compiling
 from negajoule.simulate.fleet import Service
 from negajoule.simulate.simulator import simulate
 from negajoule.units import Decision
@@ -53,10 +54,18 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     policies: tuple[Policy, ...]
     variant: Variant
 
-    def run(self, trace: Trace, *, carbon_g_per_kwh: Sequence[float] | None = None) -> Outcome:
-        """Serve a trace by this plan."""
+    def run(
+        self,
+        trace: Trace,
+        *,
+        carbon_g_per_kwh: Sequence[float] | None = None,
+        compiled: bool | None = None,
+    ) -> Outcome:
+        """Serve a trace by this plan; arguments as of ``simulate``."""
         services = [Service(policy=policy) for policy in self.policies]
-        return simulate(trace, self.variant.fleet, services, carbon_g_per_kwh=carbon_g_per_kwh)
+        return simulate(
+            trace, self.variant.fleet, services, carbon_g_per_kwh=carbon_g_per_kwh, compiled=compiled
+        )
 
     def __str__(self) -> str:
         said = dict.fromkeys(str(policy) for policy in self.policies)
@@ -166,6 +175,7 @@ class _Search:
         cut_s = float(trace.arrival_s[cut])
         self.tuning, self.judging = trace.first(cut), trace.between(cut_s, math.inf)
         self.judged_from_h = int(cut_s // 3600.0)
+        self.compiled = worth_compiling(cut * len(_RUNNING) * _BISECTIONS)
         self.plain = Plan(policies=(AtOnce(),) * len(trace.classes), variant=Variant("", fleet))
 
     def cost(self, outcome: Outcome) -> float:
@@ -176,13 +186,13 @@ class _Search:
 
     def tried(self, plan: Plan) -> Trial:
         """A plan on the tuning stretch."""
-        outcome = plan.run(self.tuning, carbon_g_per_kwh=self.carbon)
+        outcome = plan.run(self.tuning, carbon_g_per_kwh=self.carbon, compiled=self.compiled)
         return Trial(plan, self.cost(outcome), tuple(promise.check(outcome) for promise in self.promises))
 
     def judged(self, plan: Plan) -> Trial:
         """A plan on the judging stretch."""
         carbon = None if self.carbon is None else self.carbon[self.judged_from_h :]
-        outcome = plan.run(self.judging, carbon_g_per_kwh=carbon)
+        outcome = plan.run(self.judging, carbon_g_per_kwh=carbon, compiled=self.compiled)
         return Trial(plan, self.cost(outcome), tuple(promise.check(outcome) for promise in self.promises))
 
     def answer(self, fleets: Sequence[Variant], progress: Callable[[int, int], None] | None) -> Shaped:
@@ -286,13 +296,16 @@ class _Search:
             part = self.judging.between(
                 float(self.judging.arrival_s[low]), float(self.judging.arrival_s[high])
             )
-            costs = [self.cost(each.run(part, carbon_g_per_kwh=self.carbon)) for each in (self.plain, plan)]
+            costs = [
+                self.cost(each.run(part, carbon_g_per_kwh=self.carbon, compiled=self.compiled))
+                for each in (self.plain, plan)
+            ]
             logs.append(math.log(costs[0] / costs[1]))
         middle, error = float(np.mean(logs)), float(np.std(logs, ddof=1)) / math.sqrt(len(logs))
         return math.exp(middle - _STUDENT * error), math.exp(middle + _STUDENT * error)
 
     def _notes(self, judged: Trial, base: Trial) -> Iterator[str]:
-        outcome = judged.plan.run(self.judging)
+        outcome = judged.plan.run(self.judging, compiled=self.compiled)
         yield from outcome.verdicts()
         for promise, kept in zip(self.promises, base.kept, strict=True):
             if not kept.kept:
