@@ -13,10 +13,15 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from negajoule.gateway import Fleet, Tokens
+from negajoule.gateway import Accounts, Fleet, Metrics, Tokens
+from negajoule.gateway.caller import CALLER, Caller
 from negajoule.gateway.plan import read_plan
 from negajoule.gateway.retry import Retry
 from negajoule.gateway.server import Server
+from negajoule.gateway.wire import parse_call
+from negajoule.instrument import find_here
+from negajoule.ledger import Ledger, LedgerWriter
+from negajoule.meter import Meter, PassingSplitter
 from negajoule.units import Energy, Footprint
 
 from .adapters.front import Front
@@ -261,3 +266,27 @@ def test_the_dearest_estimate_counts_every_server_that_may_answer(fresh_home):
         found = Fleet(servers, None, None).dearest("m", Tokens(1, 0, 1))
         assert (found and found.it_energy.value) == expected
     assert asked == ["m"] * 6
+
+
+def test_what_a_stopping_server_books_is_booked_for_who_asked(fresh_home):
+    with Ledger() as ledger:
+        writer = LedgerWriter(ledger)
+        accounts = Accounts(find_here(), writer, Metrics())
+        (plan,) = read_plan([{"name": "a", "url": "http://127.0.0.1:9"}], "test")
+        server = Server(plan, estimate=lambda *_: None)
+        backend = Fleet([server], PassingSplitter(Meter.for_process()), accounts)
+
+        async def ask(name: str) -> None:
+            CALLER.set(Caller(name=name, team="red"))
+            await backend.open(parse_call("chat", json.dumps(ASK).encode()))
+
+        async def stop() -> None:
+            await asyncio.gather(*(asyncio.create_task(ask(name)) for name in ("ann", "ben")))
+            await backend.close()
+
+        asyncio.run(stop())
+        writer.close()
+        assert sorted((row.caller, row.team, row.status) for row in ledger.latest(9)) == [
+            ("ann", "red", "cancelled"),
+            ("ben", "red", "cancelled"),
+        ]

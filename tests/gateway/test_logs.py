@@ -8,7 +8,9 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -307,3 +309,56 @@ class TestTraces:
         with caplog.at_level("WARNING", logger="negajoule"):
             assert find_tracer({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}) is None
         assert "negajoule[otel]" in caplog.text
+
+
+class TestBehind:
+    """Lines to stderr go through a thread."""
+
+    @pytest.fixture
+    def stderr(self, log, monkeypatch):
+        # pytest puts its own in the place of sys.stderr before each test begins.
+        monkeypatch.setattr("negajoule.gateway.logs.sys", SimpleNamespace(stderr=log))
+        return log
+
+    def test_every_line_comes_in_order_and_none_is_lost_at_the_end(self, stderr):
+        handler = configure("json", "info")
+        for number in range(500):
+            LOGGER.info("line %d", number)
+        handler.close()
+        assert [line["message"] for line in lines(stderr, 500)] == [f"line {number}" for number in range(500)]
+
+    def test_a_new_configuration_writes_what_the_old_one_held(self, stderr):
+        configure("json", "info")
+        LOGGER.info("before")
+        handler = configure("json", "info")
+        LOGGER.info("after")
+        handler.close()
+        assert [line["message"] for line in lines(stderr, 2)] == ["before", "after"]
+
+    def test_a_reader_that_blocks_stops_nobody_and_is_told_what_it_missed(self, stderr, monkeypatch):
+        monkeypatch.setattr("negajoule.gateway.logs._MOST_WAITING", 10)
+        reading = threading.Event()
+        write = stderr.write
+
+        def blocked(text: str) -> int:
+            reading.wait(5.0)
+            return write(text)
+
+        monkeypatch.setattr(stderr, "write", blocked)
+        handler = configure("json", "info")
+        LOGGER.info("first")
+        time.sleep(0.2)
+        started_s = time.monotonic()
+        for _ in range(30):
+            LOGGER.info("next")
+        assert time.monotonic() - started_s < 0.1
+        reading.set()
+        wait_for(lambda: "dropped" in stderr.getvalue())
+        handler.close()
+        assert lines(stderr, 12)[-1]["message"] == "20 lines were dropped: nobody reads"
+
+    def test_a_stream_that_was_closed_breaks_nothing(self, stderr):
+        handler = configure("text", "info")
+        stderr.close()
+        LOGGER.info("to nobody")
+        handler.close()

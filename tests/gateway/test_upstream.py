@@ -257,11 +257,16 @@ def test_an_upstream_that_isnt_there_is_said_with_the_next_step(fresh_home):
             post(running.url)
         with caught.value as error:
             assert error.code == 502
-            assert "check that the server runs" in json.load(error)["error"]["message"]
+            message = json.load(error)["error"]["message"]
+            assert "check that the server runs" in message
+            assert "127.0.0.1" not in message
         with pytest.raises(HTTPError) as caught:
             urlopen(f"{running.url}/v1/models")
-        caught.value.close()
-        assert running.ledger.latest(1)[0].status == "failed"
+        with caught.value as error:
+            assert b"127.0.0.1" not in error.read()
+        row = running.ledger.latest(1)[0]
+        assert row.status == "failed"
+        assert not any("127.0.0.1" in note for note in row.footprint.notes)
 
 
 def test_a_silent_upstream_times_out(upstream, fresh_home):

@@ -12,6 +12,7 @@ from negajoule.ledger import Activity, new_id
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+    from negajoule.gateway.caller import Caller
     from negajoule.gateway.metrics import Metrics
     from negajoule.instrument import Here
     from negajoule.ledger import LedgerWriter, Status
@@ -91,13 +92,14 @@ class Accounts:
         cost: Footprint,
         own: Footprint | None = None,
         avoided: Energy | None = None,
+        caller: Caller | None = None,
     ) -> Future[bool]:
-        """Write a request's row, for the caller of the moment; the future is done when the row is safe.
+        """Write a request's row; the future is done when the row is safe.
 
         ``own`` is this machine's share of the cost, by default all of it; ``avoided`` what an answer out of a
-        cache would have taken to make [J].
+        cache would have taken to make [J]; ``caller`` who asked, by default the caller of the moment.
         """
-        caller = CALLER.get()
+        caller = CALLER.get() if caller is None else caller
         if self.watcher is not None:
             self.watcher.booked(request_id, model, status, tokens, cost, cost if own is None else own)
         return self._book(

@@ -13,8 +13,11 @@ import json
 import logging
 import re
 import sys
+import threading
 import time
 import traceback
+from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 if TYPE_CHECKING:
@@ -31,27 +34,33 @@ Format = Literal["text", "json"]
 
 _OUR_KEYS = re.compile(r"nj-[A-Za-z0-9_-]{20,}")
 _LONGEST_TEXT = 200
+_LINGER_S = 0.05
+_PATIENCE_S = 1.0
+_MOST_WAITING = 10_000
 _PLAIN = re.compile(r"[!-~]*")
 
 
 def configure(
     form: Format, level: str, *, hide: Iterable[str] = (), stream: TextIO | None = None
 ) -> logging.Handler:
-    """Send this process's logs to stderr; may be called again to change the form or the level.
+    """Send this process's logs to stderr, by a thread; may be called again to change the form or the level.
 
     Args:
         form: ``text`` or ``json``.
         level: ``debug``, ``info``, ``warning`` or ``error``; requests are logged at ``info``, those that fail
             by a fault of ours or of an upstream at ``error``.
         hide: secrets to blot out beside our own keys.
-        stream: where to write instead.
+        stream: where to write instead, at once.
     """
     # What nobody prints needn't be found out for each line.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    handler = logging.StreamHandler(sys.stderr if stream is None else stream)
+    handler = _Behind(sys.stderr) if stream is None else logging.StreamHandler(stream)
     handler.setFormatter(_Json(hide) if form == "json" else _Text(hide))
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    before, root.handlers[:] = root.handlers[:], [handler]
+    for old in before:
+        if isinstance(old, _Behind):
+            old.close()
     root.setLevel(logging.WARNING)
     logging.getLogger("negajoule").setLevel(level.upper())
     return handler
@@ -94,6 +103,65 @@ def log_crash(error: BaseException) -> None:
 def _places(error: BaseException) -> list[str]:
     frames = traceback.extract_tb(error.__traceback__, limit=-12)
     return [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
+
+
+class _Behind(logging.Handler):
+    """Formats and writes in a thread, many lines at once: who reads stderr slowly must not stop the server.
+
+    Lines wait up to ``_LINGER_S``. If too many wait, new ones are dropped, and how many is said.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self._records: deque[logging.LogRecord] = deque()
+        self._dropped = 0
+        self._wake = threading.Event()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="negajoule-log", daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if len(self._records) >= _MOST_WAITING:
+            self._dropped += 1
+            return
+        self._records.append(record)
+        if not self._wake.is_set():
+            self._wake.set()
+
+    def close(self) -> None:
+        """Write what waits, unless that takes too long."""
+        self._closing.set()
+        self._wake.set()
+        if self._thread is not threading.current_thread():
+            self._thread.join(_PATIENCE_S)
+        super().close()
+
+    def _work(self) -> None:
+        while not (self._closing.is_set() and not self._records):
+            self._wake.wait()
+            self._closing.wait(_LINGER_S)
+            self._wake.clear()
+            self._write()
+
+    def _write(self) -> None:
+        lines = [self._line(self._records.popleft()) for _ in range(len(self._records))]
+        dropped, self._dropped = self._dropped, 0
+        if dropped:
+            lines.append(self._line(_record(logging.WARNING, f"{dropped} lines were dropped: nobody reads")))
+        with suppress(OSError, ValueError):  # a stream that was closed
+            self._stream.write("".join(lines))
+            self._stream.flush()
+
+    def _line(self, record: logging.LogRecord) -> str:
+        try:
+            return f"{self.format(record)}\n"
+        except Exception as error:
+            return f"a line couldn't be formatted: {type(error).__name__}\n"
+
+
+def _record(level: int, message: str) -> logging.LogRecord:
+    return LOGGER.makeRecord(LOGGER.name, level, "", 0, message, (), None)
 
 
 class _Base(logging.Formatter):

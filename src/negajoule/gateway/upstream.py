@@ -19,6 +19,7 @@ import msgspec
 from negajoule.errors import EngineError, NegajouleError, RequestError
 from negajoule.gateway.accounts import Tokens, until_safe
 from negajoule.gateway.adapters import Frame, Usage
+from negajoule.gateway.caller import CALLER
 from negajoule.gateway.hop import HOP_FAULTS
 from negajoule.gateway.plan import plan_for
 from negajoule.gateway.replicas import Replicas
@@ -186,6 +187,7 @@ class UpstreamExchange:
         self._routes = routes
         self._route = routes[0]
         self._tries: list[str] = []
+        self._caller = CALLER.get()
         self._started_s = time.time()
         self._asked_s = 0.0
         self._response: Answer | None = None
@@ -426,6 +428,7 @@ class UpstreamExchange:
             cpu_seconds=share.cpu_seconds,
             cost=self.cost,
             own=own,
+            caller=self._caller,  # a server that stops books for those whose tasks are elsewhere
         )
         await until_safe(written)
 
