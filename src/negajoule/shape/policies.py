@@ -214,7 +214,7 @@ class TokenBucket(msgspec.Struct, kw_only=True):
 
 
 def _ruled(rule: Rule, view: View, memory: list[float]) -> tuple[int, float]:
-    parameters = (*rule.parameters, 0.0, 0.0, 0.0, 0.0)
+    parameters = [*rule.parameters, 0.0, 0.0, 0.0, 0.0]
     return decide_by_rule(
         int(rule.code), parameters, 0, memory, 0, view.now_s, view.held, view.oldest_s, view.running,
         view.carbon_g_per_kwh, view.carbon_until_s,
