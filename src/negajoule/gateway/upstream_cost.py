@@ -9,7 +9,7 @@ import msgspec
 from negajoule.errors import CatalogError, NegajouleError
 from negajoule.instrument.hosted import serving_factors
 from negajoule.instrument.provider import is_on_site, provider_of_url
-from negajoule.physics import Doubt, HostedSum, Lengths, hosted_footprint
+from negajoule.physics import Doubt, Lengths, estimate_request, hosted_footprint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,8 +48,7 @@ def upstream_cost(url: str, here: Here) -> Callable[[str, Tokens], Footprint | N
         all_cached = lengths._replace(cached=tokens.prompt)
         doubts = [Doubt("prompt cache", all_cached, lengths)] if tokens.cached is None else []
         try:
-            requests = HostedSum(model)
-            requests.add(lengths, doubts)
+            estimated = estimate_request(model, lengths, doubts)
             factors = here.factors if on_site else serving_factors(model, provider=provider)
         except CatalogError:
             if len(unknown) < _UNKNOWN_KEPT:
@@ -57,7 +56,7 @@ def upstream_cost(url: str, here: Here) -> Callable[[str, Tokens], Footprint | N
             return None
         except NegajouleError:
             return None
-        found = hosted_footprint(requests.result(), factors)
+        found = hosted_footprint(estimated, factors)
         note = f"the model's energy at the upstream is estimated; its widest doubt is: {found.widest}"
         return msgspec.structs.replace(found, notes=(note, *found.notes))
 

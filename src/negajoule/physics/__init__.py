@@ -22,7 +22,7 @@ from negajoule.physics.footprint import footprint
 if TYPE_CHECKING:
     from negajoule.physics.hosted import Contributor, HostedEstimate, estimate
     from negajoule.physics.hosted_footprint import HostedFootprint, hosted_footprint
-    from negajoule.physics.hosted_sum import Doubt, EstimateSum, HostedSum, Lengths
+    from negajoule.physics.hosted_sum import Doubt, EstimateSum, HostedSum, Lengths, estimate_request
     from negajoule.physics.model_size import ModelSize, find_model
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "Lengths",
     "ModelSize",
     "estimate",
+    "estimate_request",
     "factors_for",
     "find_model",
     "footprint",
@@ -55,6 +56,7 @@ __getattr__ = names_from(
         "Lengths": ".hosted_sum",
         "ModelSize": ".model_size",
         "estimate": ".hosted",
+        "estimate_request": ".hosted_sum",
         "find_model": ".model_size",
         "hosted_footprint": ".hosted_footprint",
     },

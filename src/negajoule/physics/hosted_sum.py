@@ -10,6 +10,8 @@ from __future__ import annotations
 from math import exp, hypot, inf, log
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+import msgspec
+
 from negajoule.errors import ConfigError
 from negajoule.physics.decoding import request_cost
 from negajoule.physics.hosted import Contributor, HostedEstimate, estimate
@@ -17,11 +19,12 @@ from negajoule.physics.hosted_setting import setting_of
 from negajoule.units import Duration, Energy
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from negajoule.physics.decoding import Deployment
     from negajoule.units import Factor
 
-__all__ = ["Doubt", "EstimateSum", "HostedSum", "Lengths"]
+__all__ = ["Doubt", "EstimateSum", "HostedSum", "Lengths", "estimate_request"]
 
 _Q = TypeVar("_Q", Energy, Duration)
 _KNOWLEDGE = (
@@ -76,35 +79,18 @@ class EstimateSum:
         self._known = True
         self._name = ""
 
-    def include(
-        self,
-        found: HostedEstimate,
-        causes: Sequence[Contributor] = (),
-        spans: Sequence[float] = (0.0, 0.0, 0.0, 0.0),
-    ) -> None:
-        """Add an estimate.
-
-        Args:
-            found: the estimate.
-            causes: further causes of the width of its energy.
-            spans: half-widths that they add to energy down and up and to time down and up, as logarithms.
-        """
+    def include(self, found: HostedEstimate) -> None:
+        """Add an estimate."""
         joules = found.it_energy.value
-        down, up, faster, slower = spans
-        widened = (
-            _widened(found.energy, down, up),
-            _widened(found.it_energy, down, up),
-            _widened(found.accelerator_time, faster, slower),
-            _widened(found.reserved_time, faster, slower),
-        )
+        each = (found.energy, found.it_energy, found.accelerator_time, found.reserved_time)
         sums = self._sums
         self._sums = (
-            widened
+            each
             if sums is None
-            else (sums[0] + widened[0], sums[1] + widened[1], sums[2] + widened[2], sums[3] + widened[3])
+            else (sums[0] + each[0], sums[1] + each[1], sums[2] + each[2], sums[3] + each[3])
         )
         self._prefill_j += found.prefill * found.energy.value
-        for name, low, high in (*found.contributors, *causes):
+        for name, low, high in found.contributors:
             ends = self._causes.setdefault(name, [0.0, 0.0])
             ends[0] += joules * (low - 1.0)
             ends[1] += joules * (high - 1.0)
@@ -154,8 +140,7 @@ class HostedSum(EstimateSum):
 
     def __init__(self, model: str | None, **knowledge: Any) -> None:  # noqa: ANN401 (passed on)
         super().__init__()
-        options = {"replicas": 1, **knowledge}
-        self._likely = setting_of(model, *(options.get(name) for name in _KNOWLEDGE)).likely
+        _likely(model, knowledge)
         self._model = model
         self._knowledge = knowledge
 
@@ -169,23 +154,59 @@ class HostedSum(EstimateSum):
         Raises:
             ConfigError: (C101) if a length is negative, not finite, or nothing was computed.
         """
-        found = estimate(
-            self._model, lengths.prompt, lengths.answer, cached_tokens=lengths.cached, **self._knowledge
-        )
-        joules, seconds = found.energy.value, found.accelerator_time.value
-        causes, spans = [], [0.0, 0.0, 0.0, 0.0]
-        for name, low, high in doubts:
-            low_j, low_s = self._cost(low)
-            high_j, high_s = self._cost(high)
-            ends = (min(low_j / joules, 1.0), max(high_j / joules, 1.0))
-            causes.append(Contributor(name, *ends))
-            times = (min(low_s / seconds, 1.0), max(high_s / seconds, 1.0))
-            spans = [hypot(span, _span(end)) for span, end in zip(spans, (*ends, *times), strict=True)]
-        self.include(found, causes, spans)
+        self.include(estimate_request(self._model, lengths, doubts, **self._knowledge))
 
-    def _cost(self, lengths: Lengths) -> tuple[float, float]:
-        cost = request_cost(self._likely, *lengths)
-        return cost.prefill_j + cost.decode_j, cost.accelerator_s
+
+def estimate_request(
+    model: str | None,
+    lengths: Lengths,
+    doubts: Sequence[Doubt] = (),
+    **knowledge: Any,  # noqa: ANN401 (passed on)
+) -> HostedEstimate:
+    """Estimate one request whose lengths may themselves be estimates.
+
+    Args:
+        model: the model's name; ``None`` if its parameters are given.
+        lengths: its tokens, as likely.
+        doubts: what isn't known of them.
+        knowledge: what else is known, as for ``hosted.estimate``.
+
+    Raises:
+        CatalogError: (F101) if the model isn't known.
+        ConfigError: (C101) if a number is out of place, or nothing was computed.
+    """
+    found = estimate(model, lengths.prompt, lengths.answer, cached_tokens=lengths.cached, **knowledge)
+    if not doubts:
+        return found
+    likely = _likely(model, knowledge)
+    joules, seconds = found.energy.value, found.accelerator_time.value
+    causes, spans = [*found.contributors], [0.0, 0.0, 0.0, 0.0]
+    for name, low, high in doubts:
+        low_j, low_s = _cost(likely, low)
+        high_j, high_s = _cost(likely, high)
+        ends = (min(low_j / joules, 1.0), max(high_j / joules, 1.0))
+        causes.append(Contributor(name, *ends))
+        times = (min(low_s / seconds, 1.0), max(high_s / seconds, 1.0))
+        spans = [hypot(span, _span(end)) for span, end in zip(spans, (*ends, *times), strict=True)]
+    down, up, faster, slower = spans
+    return msgspec.structs.replace(
+        found,
+        energy=_widened(found.energy, down, up),
+        it_energy=_widened(found.it_energy, down, up),
+        accelerator_time=_widened(found.accelerator_time, faster, slower),
+        reserved_time=_widened(found.reserved_time, faster, slower),
+        contributors=tuple(causes),
+    )
+
+
+def _likely(model: str | None, knowledge: Mapping[str, Any]) -> Deployment:
+    options = {"replicas": 1, **knowledge}
+    return setting_of(model, *map(options.get, _KNOWLEDGE)).likely
+
+
+def _cost(likely: Deployment, lengths: Lengths) -> tuple[float, float]:
+    cost = request_cost(likely, *lengths)
+    return cost.prefill_j + cost.decode_j, cost.accelerator_s
 
 
 def _span(factor: float) -> float:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from negajoule.instrument.here import find_here
 from negajoule.instrument.hosted import serving_factors
 from negajoule.instrument.provider import is_on_site, provider_of_url
-from negajoule.physics import Doubt, HostedSum, Lengths, estimate, hosted_footprint
+from negajoule.physics import Doubt, Lengths, estimate, estimate_request, hosted_footprint
 from negajoule.units import Footprint
 
 if TYPE_CHECKING:
@@ -62,10 +62,9 @@ class HostedCost:
             ConfigError: (C101) if no token was computed.
         """
         if tokens_cached is None:
-            requests, lengths = HostedSum(model), Lengths(tokens_in, tokens_out)
+            lengths = Lengths(tokens_in, tokens_out)
             all_cached = lengths._replace(cached=tokens_in)
-            requests.add(lengths, [Doubt("prompt cache", all_cached, lengths)])
-            found = requests.result()
+            found = estimate_request(model, lengths, [Doubt("prompt cache", all_cached, lengths)])
         else:
             found = estimate(model, tokens_in, tokens_out, cached_tokens=tokens_cached)
         return hosted_footprint(found, self._factors(model, url))
