@@ -22,7 +22,7 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -30,64 +30,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from negajoule.simulate import (
     Batching,
-    Fate,
     FixedLengths,
     Fleet,
     LognormalLengths,
-    Outcome,
     Rule,
     RuleCode,
     Service,
     poisson,
     simulate,
 )
-from serving_by_token import ByToken
-from serving_cases import Coded, make_case, naive_policy, table
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from serving_cases import Coded, check_case, table
 
 TOLERANCE = 1e-9
-SMALLEST = 1e-3  # s or J: below it a difference counts against this
 RUNS = 30
 REQUESTS = 20_000
 WIDEST = 4.0  # standard errors; one of ten figures lies beyond by chance once in a thousand runs
-
-
-def difference(ours: Iterable[float], theirs: Iterable[float]) -> float:
-    """Largest relative difference; infinite if one is known where the other isn't."""
-    a, b = np.asarray(list(ours), dtype=float), np.asarray(list(theirs), dtype=float)
-    if (np.isnan(a) != np.isnan(b)).any():
-        return math.inf
-    known = ~np.isnan(a)
-    scale = np.maximum(np.maximum(np.abs(a), np.abs(b)), SMALLEST)
-    return float(np.max(np.abs(a - b)[known] / scale[known], initial=0.0))
-
-
-def check_case(seed: int, compiled: bool) -> tuple[float, Outcome]:
-    """One random case both ways: the largest difference, infinite where schedules aren't the same."""
-    trace, fleet, services, rules, carbon = make_case(seed)
-    ours = simulate(trace, fleet, services, carbon_g_per_kwh=carbon, compiled=compiled)
-    columns = (trace.arrival_s, trace.prompt_tokens, trace.answer_tokens, trace.kept_tokens, trace.kind)
-    rows = zip(*(column.tolist() for column in columns), strict=True)
-    policies = [naive_policy(rule) for rule in rules]
-    naive = ByToken(rows, fleet, policies, [service.timeout_s for service in services], carbon).run()
-    if [Fate(fate).name.lower() for fate in ours.fate.tolist()] != [one.fate for one in naive.all]:
-        return math.inf, ours
-    if ours.place.tolist() != [one.place for one in naive.all]:
-        return math.inf, ours
-    phases = naive.energy_by_phase()
-    hours = naive.energy_by_hour(len(ours.energy_by_hour_j))
-    pairs = [
-        (ours.release_s, [one.release for one in naive.all]),
-        (ours.first_s, [one.first for one in naive.all]),
-        (ours.end_s, [one.end for one in naive.all]),
-        ([ours.end_time_s], [naive.now]),
-        ([ours.energy_j[phase] for phase in phases], phases.values()),
-        (ours.energy_by_hour_j.sum(axis=1), hours),
-        ([ours.total_j], [sum(hours)]),
-    ]
-    return max(difference(mine, other) for mine, other in pairs), ours
 
 
 def judged(name: str, figures: list[float], expected: float) -> float:

@@ -5,10 +5,15 @@ from __future__ import annotations
 import math
 import random
 
-from negajoule.physics.serving import StepTable
-from negajoule.simulate import Batching, Fleet, Routing, Rule, RuleCode, Service, Trace
+import numpy as np
 
-__all__ = ["make_case", "naive_policy", "table"]
+from negajoule.physics.serving import StepTable
+from negajoule.simulate import Batching, Fate, Fleet, Routing, Rule, RuleCode, Service, Trace, simulate
+from serving_by_token import ByToken
+
+__all__ = ["Asked", "Coded", "check_case", "make_case", "naive_policy", "table"]
+
+SMALLEST = 1e-3  # s or J: below it a difference counts against this
 
 
 def table(max_batch=8, *, pace=1.0, kv_tokens=100_000, **changes):
@@ -77,17 +82,7 @@ def naive_policy(rule):
 
         return hold
     if rule.code is RuleCode.PACE:
-        tokens = {"level": p[1], "at": None}
-
-        def pace(now, held, *_):
-            if tokens["at"] is not None:
-                tokens["level"] = min(p[1], tokens["level"] + (now - tokens["at"]) * p[0])
-            tokens["at"] = now
-            count = min(held, math.floor(tokens["level"] + 1e-9))
-            tokens["level"] = max(tokens["level"] - count, 0.0)
-            return count, now + (1 - tokens["level"]) / p[0] if held > count else math.inf
-
-        return pace
+        return _Pace(p)
 
     def carbon(now, held, oldest, running, intensity, until):
         if intensity > p[0] and now < oldest + p[1]:
@@ -95,6 +90,22 @@ def naive_policy(rule):
         return held, math.inf
 
     return carbon
+
+
+class _Pace:
+    """Keeps its bucket on itself: the simulator copies a policy, and a closure can't be copied."""
+
+    def __init__(self, parameters):
+        self.rate, self.burst = parameters
+        self.level, self.at = self.burst, None
+
+    def __call__(self, now, held, *_):
+        if self.at is not None:
+            self.level = min(self.burst, self.level + (now - self.at) * self.rate)
+        self.at = now
+        count = min(held, math.floor(self.level + 1e-9))
+        self.level = max(self.level - count, 0.0)
+        return count, now + (1 - self.level) / self.rate if held > count else math.inf
 
 
 def make_case(seed):
@@ -172,3 +183,39 @@ def _rule(r, pace):
             Rule(RuleCode.CARBON, (r.uniform(100.0, 350.0), wait_s)),
         ]
     )
+
+
+def difference(ours, theirs):
+    """Largest relative difference; infinite if one is known where the other isn't."""
+    a, b = np.asarray(list(ours), dtype=float), np.asarray(list(theirs), dtype=float)
+    if (np.isnan(a) != np.isnan(b)).any():
+        return math.inf
+    known = ~np.isnan(a)
+    scale = np.maximum(np.maximum(np.abs(a), np.abs(b)), SMALLEST)
+    return float(np.max(np.abs(a - b)[known] / scale[known], initial=0.0))
+
+
+def check_case(seed, compiled):
+    """One random case both ways: the largest difference, infinite where schedules aren't the same."""
+    trace, fleet, services, rules, carbon = make_case(seed)
+    ours = simulate(trace, fleet, services, carbon_g_per_kwh=carbon, compiled=compiled)
+    columns = (trace.arrival_s, trace.prompt_tokens, trace.answer_tokens, trace.kept_tokens, trace.kind)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    policies = [naive_policy(rule) for rule in rules]
+    naive = ByToken(rows, fleet, policies, [service.timeout_s for service in services], carbon).run()
+    if [Fate(fate).name.lower() for fate in ours.fate.tolist()] != [one.fate for one in naive.all]:
+        return math.inf, ours
+    if ours.place.tolist() != [one.place for one in naive.all]:
+        return math.inf, ours
+    phases = naive.energy_by_phase()
+    hours = naive.energy_by_hour(len(ours.energy_by_hour_j))
+    pairs = [
+        (ours.release_s, [one.release for one in naive.all]),
+        (ours.first_s, [one.first for one in naive.all]),
+        (ours.end_s, [one.end for one in naive.all]),
+        ([ours.end_time_s], [naive.now]),
+        ([ours.energy_j[phase] for phase in phases], phases.values()),
+        (ours.energy_by_hour_j.sum(axis=1), hours),
+        ([ours.total_j], [sum(hours)]),
+    ]
+    return max(difference(mine, other) for mine, other in pairs), ours

@@ -193,6 +193,12 @@ STORED: tuple[Place, ...] = (
         "the packaged model in other number formats, with their hashes",
         "you remove them; they're made again when they're needed",
     ),
+    Place(
+        "compiled simulator",
+        "compiled/*",
+        "the core of the simulator of serving, compiled for this machine",
+        "you remove it; it's made again when it's needed",
+    ),
     Place("your facts", "catalog/*.csv", "rows that you put beside the catalogue's", "you remove them"),
     Place("your settings", "config.toml", "settings that you wrote", "you remove it"),
 )

@@ -66,7 +66,7 @@ def compiled_run() -> Callable[..., int]:
 def _home() -> Path:
     """Where this version's compiled code is kept."""
     folder = Path(__file__).parent
-    sources = b"".join((folder / f"{part}.py").read_bytes() for part in ("layout", *_PARTS))
+    sources = b"".join((folder / f"{part}.py").read_bytes() for part in ("layout", "compiled", *_PARTS))
     return home() / "compiled" / fingerprint(sources)
 
 

@@ -41,7 +41,10 @@ class View(msgspec.Struct, frozen=True, gc=False):
 
 
 class Policy(Protocol):
-    """Decides when held requests go."""
+    """Decides when held requests go.
+
+    A simulation works on a deep copy, so what a policy remembers must be on the object.
+    """
 
     def decide(self, view: View) -> tuple[int, float]:
         """How many of the oldest held requests go now, and when to be asked again at the latest.
