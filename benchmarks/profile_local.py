@@ -8,13 +8,16 @@ and the whole request, is held against what that cell measured.
 
 A verdict that names one format agrees if that format was the cheapest one measured. A verdict of a tie agrees
 only if the cheapest one measured is among the tied and the measurement can't tell the chosen one from it
-either (90 % interval of the ratio, paired by rounds).
+either (90 % interval of the ratio, paired by rounds). Where one format is always the cheapest, answering it
+every time agrees as well, so that is printed too, and the agreement of verdicts between each two formats.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
+from itertools import combinations
 from math import exp, fsum, log
 from pathlib import Path
 from statistics import median
@@ -66,9 +69,11 @@ def really_tied(one: dict[int, float], other: dict[int, float]) -> bool:
     return low <= 0 <= high
 
 
-def judge(profile: Profile) -> list[dict[str, object]]:
-    """The verdict on every cell that was left out, and what it measured."""
-    seen = msgspec.structs.replace(profile, samples=tuple(filter(fitted_on, profile.samples)))
+def judge(profile: Profile, formats: tuple[str, ...]) -> list[dict[str, object]]:
+    """The verdict between some formats on every cell that was left out, and what it measured."""
+    among = tuple(one for one in profile.samples if one.cell.format in formats)
+    profile = msgspec.structs.replace(profile, samples=among)
+    seen = msgspec.structs.replace(profile, samples=tuple(filter(fitted_on, among)))
     left_out = sorted(
         {
             (one.cell.batch, one.cell.prompt_tokens, one.cell.output_tokens)
@@ -106,6 +111,11 @@ def judge(profile: Profile) -> list[dict[str, object]]:
     return rows
 
 
+def share(rows: list[dict[str, object]], name: str) -> float:
+    """Share of rows of which something holds."""
+    return round(sum(bool(row[name]) for row in rows) / len(rows), 4)
+
+
 def gains(profile: Profile, batch: int) -> dict[str, float]:
     """CPU time of a token decoded alone over one decoded in a batch, by format; mean over prompts."""
     rows = {
@@ -117,7 +127,7 @@ def gains(profile: Profile, batch: int) -> dict[str, float]:
             fsum(log(rows[name, 1, prompt].value / rows[name, batch, prompt].value) for prompt in PROMPTS)
             / len(PROMPTS)
         )
-        for name in FORMATS
+        for name in profile.formats
     }
 
 
@@ -139,6 +149,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--formats", default=",".join(FORMATS), help="Q4_1 is the packaged one")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--output", type=int, default=24, help="tokens of an answer")
     parser.add_argument("--threads", type=int, default=1)
@@ -149,12 +160,16 @@ def main() -> None:
         profile = load_profile(options.profile)
     else:
         sweep = Sweep(batches=BATCHES, prompts=PROMPTS, outputs=(options.output,), repeats=options.repeats)
-        with open_target("smollm2-135m-instruct", sweep, formats=FORMATS, threads=options.threads) as target:
+        with open_target(
+            "smollm2-135m-instruct", sweep, formats=options.formats.split(","), threads=options.threads
+        ) as target:
             profile = run_sweep(target, sweep)
         if options.out:
             profile.save(options.out)
     print_cells(profile)
-    rows = judge(profile)
+    rows = judge(profile, profile.formats)
+    pairs = [row for pair in combinations(profile.formats, 2) for row in judge(profile, pair)]
+    usual = Counter(str(row["measured"]) for row in rows).most_common(1)[0][1]
     print("\nleft out: verdict of the profile, and what was measured")
     for row in rows:
         print(
@@ -166,13 +181,15 @@ def main() -> None:
     busy = median(max(one.prefill.others_busy, one.decode.others_busy) for one in profile.samples)
     figures = {
         "decode_gain_batch8": round(exp(fsum(map(log, by_format.values())) / len(by_format)), 3),
-        "best_precision_agreement": round(sum(bool(row["agrees"]) for row in rows) / len(rows), 4),
+        "best_precision_agreement": share(rows, "agrees"),
+        "one_answer_for_all_agreement": round(usual / len(rows), 4),
+        "pair_agreement": share(pairs, "agrees"),
         "held_out_verdicts": len(rows),
         "ties": sum(str(row["verdict"]).startswith("tie") for row in rows),
         "margin_error_points": round(
             100 * median(abs(float(row["margin"]) - float(row["margin_measured"])) for row in rows), 2
         ),
-        "margin_coverage_90": round(sum(bool(row["inside"]) for row in rows) / len(rows), 3),
+        "margin_coverage_90": share(rows, "inside"),
         "decode_gain_batch8_by_format": {name: round(value, 3) for name, value in by_format.items()},
         "decode_gain_batch2_by_format": {name: round(value, 3) for name, value in gains(profile, 2).items()},
         "others_busy_threads": round(busy, 2),
