@@ -113,7 +113,7 @@ SETTINGS: dict[str, Setting] = {
     )
 }
 
-TABLES: tuple[str, ...] = ("upstream",)
+TABLES: tuple[str, ...] = ("shape", "upstream")
 """Tables that a file may hold beside the settings; whoever needs one knows what it must hold."""
 
 

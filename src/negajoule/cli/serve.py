@@ -164,7 +164,7 @@ def _serve(
             tariff,
         )
         app = create_app(
-            backend=_cached(budgeted, settings, splitter, accounts),
+            backend=_cached(_shaped(budgeted, settings, accounts), settings, splitter, accounts),
             accounts=accounts,
             splitter=splitter,
             ledger=ledger,
@@ -197,7 +197,18 @@ def _serve(
     return outcome[0] if outcome else 0
 
 
-def _cached(backend: BudgetedBackend, settings: Settings, splitter: Splitter, accounts: Accounts) -> Backend:
+def _shaped(backend: BudgetedBackend, settings: Settings, accounts: Accounts) -> Backend:
+    """The backend behind queues that hold calls, if ``[[shape]]`` tables want that."""
+    found = settings.table("shape")
+    if found is None:
+        return backend
+    from negajoule.gateway.shaped import ShapedBackend
+    from negajoule.shape.live import read_rules
+
+    return ShapedBackend(backend, read_rules(*found), accounts.metrics)
+
+
+def _cached(backend: Backend, settings: Settings, splitter: Splitter, accounts: Accounts) -> Backend:
     """The backend behind a cache of answers, if one is wanted."""
     if settings["cache"] == "off":
         return backend

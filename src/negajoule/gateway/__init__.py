@@ -43,6 +43,7 @@ What stands behind:
 - ``spending``: what reaches it within its budgets
 - ``cache``: answers kept in memory
 - ``cached``: what is answered from there, and what that avoided
+- ``shaped``: calls that are held for a while and go together
 - ``standing``: how a caller's budgets stand
 
 What is kept and told:

@@ -148,9 +148,11 @@ class Gateway:
             if call.stream:
                 events = talk.events(exchange.events())
                 first = await anext(events)
+                visit.request_id = exchange.request_id
                 await reply.events(first, events, self._told(talk, visit, exchange))
             else:
                 answer = talk.whole(await exchange.plain())
+                visit.request_id = exchange.request_id
                 await reply.whole(answer, self._told(talk, visit, exchange))
         finally:
             watch.end()

@@ -18,11 +18,13 @@ __all__ = ["Backend", "Exchange"]
 class Exchange(Protocol):
     """One call on its way. It is accounted for exactly once, however it ends.
 
-    Attributes:
-        request_id: id of the call, of its answer's header and of its row in the ledger.
+    Its id is that of its answer's header and of its row in the ledger.
     """
 
-    request_id: str
+    @property
+    def request_id(self) -> str:
+        """Id of the call; settled once the answer begins."""
+        ...
 
     async def plain(self) -> dict[str, Any]:
         """The whole answer, footprint included.

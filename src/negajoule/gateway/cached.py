@@ -220,12 +220,20 @@ class FillingExchange:
     """
 
     def __init__(self, inner: Exchange, call: Call, cache: AnswerCache, key: bytes) -> None:
-        self.request_id = inner.request_id
-        self.fields = [(b"x-negajoule-cache", b"miss"), *getattr(inner, "fields", ())]
         self._inner = inner
         self._call = call
         self._cache = cache
         self._key = key
+
+    @property
+    def request_id(self) -> str:
+        """Its id; that of a call that is held first is settled when it is let go."""
+        return self._inner.request_id
+
+    @property
+    def fields(self) -> list[tuple[bytes, bytes]]:
+        """Header fields."""
+        return [(b"x-negajoule-cache", b"miss"), *getattr(self._inner, "fields", ())]
 
     async def plain(self) -> dict[str, Any]:
         """The whole answer."""

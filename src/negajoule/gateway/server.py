@@ -38,7 +38,12 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (ssl.SSLError, "its certificate or its TLS isn't right"),
 )
 _LONGEST_REFUSAL = 65_536
-_OWN_HEADERS = {"anthropic-beta": "anthropic", "openai-beta": "openai", "x-negajoule-cache": "ours"}
+_OWN_HEADERS = {
+    "anthropic-beta": "anthropic",
+    "openai-beta": "openai",
+    "x-negajoule-cache": "ours",
+    "x-negajoule-class": "ours",
+}
 """Headers that only servers of one dialect understand; ours is nobody's."""
 
 

@@ -5,6 +5,8 @@
 - ``fleets``: what may be done beside timing: sleep, few replicas, lower clocks
 - ``search``: the choice for a trace, judged on a stretch that nothing was tuned on
 - ``frontier``: cost against the promised quantile
+- ``live``: rules that hold calls in a server; ``guard``: stops holding when a promise is broken
+- ``chart``: the frontier as a picture
 - ``parts``: which part of a gain the engine, concurrency, timing and sleep have
 """
 
