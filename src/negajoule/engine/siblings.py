@@ -1,6 +1,6 @@
 """The packaged model in other number formats: one model, several files, made once and checked by hash.
 
-The package carries one file, mostly Q4_1. Its weights are taken back to 32 bits and written again as F16,
+The package carries one file, mostly Q4_1. Its weights are taken back to 32 bits and written again as F32, F16,
 Q8_0 or Q4_0 with the package ``gguf``. As llama.cpp's own quantiser does, Q4_0 leaves the token embedding,
 which is the output matrix too, in Q8_0; vectors stay F32. What Q4_1 has lost, no sibling brings back: the
 siblings compare formats on one model, and aren't the files that its makers would publish.
@@ -17,22 +17,27 @@ import msgspec
 
 from negajoule.config import home
 from negajoule.engine.packaged import PACKAGED_MODEL_ID, packaged_model
+from negajoule.engine.rewrite import rewrite
 from negajoule.errors import ConfigError, EngineError
 from negajoule.extras import require
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["PACKAGED_FORMAT", "SIBLING_FORMATS", "file_sha256", "precision_sibling"]
+__all__ = ["OUTPUT_MATRIX", "PACKAGED_FORMAT", "SIBLING_FORMATS", "file_sha256", "precision_sibling"]
 
 SIBLING_FORMATS = ("F16", "Q8_0", "Q4_0")
-"""Formats that can be made here; K-quants would need llama.cpp's own quantiser."""
+"""Formats that can be made here, each for somebody's use; K-quants would need llama.cpp's own quantiser."""
+
+_WIDEST = "F32"
+"""Made too, but only to compare with."""
 
 PACKAGED_FORMAT = "Q4_1"
 """The format that the package carries."""
 
-_OUTPUT_MATRIX = "token_embd.weight"
+OUTPUT_MATRIX = "token_embd.weight"
+"""The token embedding; the output matrix too in models that tie the two."""
+
 _RULES = 1
 """Raised when the same source would give other files than before."""
 
@@ -49,7 +54,7 @@ def precision_sibling(format_: str, *, folder: Path | None = None, source: Path 
     """The packaged model in another format; made on first use, which takes some 5 s of CPU time.
 
     Args:
-        format_: one of ``SIBLING_FORMATS``, or ``PACKAGED_FORMAT`` for the packaged file itself.
+        format_: one of ``SIBLING_FORMATS``, "F32", or ``PACKAGED_FORMAT`` for the packaged file itself.
         folder: where siblings are kept; by default ``models`` in the data folder.
         source: another GGUF file to make the sibling of.
 
@@ -61,7 +66,7 @@ def precision_sibling(format_: str, *, folder: Path | None = None, source: Path 
     name = format_.upper()
     if name == PACKAGED_FORMAT and source is None:
         return packaged_model()
-    if name not in SIBLING_FORMATS:
+    if name not in (*SIBLING_FORMATS, _WIDEST):
         raise ConfigError(
             f"the format {format_!r} can't be made here",
             fix=f"use one of {', '.join((*SIBLING_FORMATS, PACKAGED_FORMAT))}, or a GGUF file of your own",
@@ -119,42 +124,15 @@ def _is_sound(path: Path, source_sha256: str) -> bool:
 
 def _write(source: Path, target: Path, format_: str) -> None:
     gguf = require("gguf", extra="profile", purpose="make a model's siblings in other formats")
-    try:
-        reader = gguf.GGUFReader(source)
-    except (ValueError, IndexError) as error:
-        raise EngineError(f"{source} isn't a GGUF model file, or is damaged ({error})", code="E101") from None
-    architecture = reader.fields["general.architecture"].contents()
-    writer = gguf.GGUFWriter(target, architecture)
-    for field in _facts(reader):
-        kinds = field.types
-        writer.add_key_value(field.name, field.contents(), kinds[0], kinds[-1] if len(kinds) > 1 else None)
-    writer.add_file_type(gguf.LlamaFileType[f"MOSTLY_{format_}"])
-    for tensor in reader.tensors:
-        kind = _format_of(gguf, tensor, format_)
-        try:
-            values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
-            writer.add_tensor(tensor.name, gguf.quants.quantize(values, kind), raw_dtype=kind)
-        except (NotImplementedError, gguf.quants.QuantError) as error:
-            raise EngineError(
-                f"{source.name} can't be written as {format_}: {tensor.name}: {error}", code="E101"
-            ) from None
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+
+    def encode(name: str, values: Any) -> tuple[Any, str]:  # noqa: ANN401 (arrays of numpy)
+        kind = _format_of(name, values.ndim, format_)
+        return gguf.quants.quantize(values, gguf.GGMLQuantizationType[kind]), kind
+
+    rewrite(source, target, format_, encode)
 
 
-def _facts(reader: Any) -> Iterator[Any]:  # noqa: ANN401 (an optional package)
-    """What the head says, but for what the writer says itself."""
-    for field in reader.fields.values():
-        if field.name not in ("general.architecture", "general.file_type") and field.name[:5] != "GGUF.":
-            yield field
-
-
-def _format_of(gguf: Any, tensor: Any, format_: str) -> Any:  # noqa: ANN401 (an optional package)
-    kinds = gguf.GGMLQuantizationType
-    if len(tensor.shape) < 2:
-        return kinds.F32
-    if format_ == "Q4_0" and tensor.name == _OUTPUT_MATRIX:
-        return kinds.Q8_0
-    return kinds[format_]
+def _format_of(name: str, dimensions: int, format_: str) -> str:
+    if dimensions < 2:
+        return "F32"
+    return "Q8_0" if format_ == "Q4_0" and name == OUTPUT_MATRIX else format_
