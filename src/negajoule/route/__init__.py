@@ -14,6 +14,7 @@
 - ``assign``: a batch under one budget, by a price
 - ``pearl``: the reference policy, with an exact integer programme
 - ``control``: budgets online, prices above a hard reserve
+- ``replay``: outcomes as traffic, with feedback and budgets
 - ``curve``: accuracy against energy; shares of a gap; hypervolume
 - ``evaluate``: judges a router on a table of outcomes
 """

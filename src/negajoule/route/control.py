@@ -107,7 +107,9 @@ class OnlineController:
                 total -= budget.price * uses[name]
         return total
 
-    def allow(self, bounds: Mapping[str, Floats], expected: Mapping[str, Floats] | None = None) -> NDArray[np.bool_]:
+    def allow(
+        self, bounds: Mapping[str, Floats], expected: Mapping[str, Floats] | None = None
+    ) -> NDArray[np.bool_]:
         """Models whose upper bounds fit every budget.
 
         With ``expected`` a model is also refused while a cheaper one fits, if taking it would leave less than

@@ -16,7 +16,7 @@ from msgspec import structs
 
 from negajoule.route.energy import NORMAL_90, EnergyCorrection
 from negajoule.route.learn import FeedbackTracker
-from negajoule.route.mix import CAUTION, doubt_of, mixed_choice, safe_choice
+from negajoule.route.mix import caution_after, doubt_of, mixed_choice, safe_choice
 from negajoule.route.pool import Candidate, CandidateView, Prices, RouteDecision
 from negajoule.route.predict import Prediction, Predictor
 from negajoule.route.router_file import load_router_file
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["Router"]
 
 RECENT = 200
-TRUSTED_AFTER = 10
 PESSIMISM = 1.5
 IMAGINED = 10.0
 NEW_PENALTY = 1.0
@@ -92,7 +91,7 @@ class Router:
         views, worth, error = self._views(prediction, tokens_in, candidates, prices)
         doubt = float(doubt_of(prediction.novelty, self._novelty, self.file.usual_novelty))
         blind = self._blind(candidates, prices)
-        caution = CAUTION if self.feedback.judged < TRUSTED_AFTER else 0.0
+        caution = caution_after(self.feedback.judged)
         choice = safe_choice(
             worth[None, :], error[None, :], np.array([doubt]), np.array([blind]), caution=caution
         )
@@ -235,9 +234,7 @@ class Router:
             return chosen, 1.0, False
         base = views[chosen].energy_j or 0.0
         self._allowance_j += self._explore * base
-        extra = [
-            max((view.energy_j if view.energy_j is not None else np.inf) - base, 0.0) for view in views
-        ]
+        extra = [max((view.energy_j if view.energy_j is not None else np.inf) - base, 0.0) for view in views]
         open_to = [i for i, more in enumerate(extra) if i != chosen and more <= self._allowance_j]
         share = self._explore if open_to else 0.0
         if not open_to or self._random.random() >= share:
@@ -260,4 +257,6 @@ class Router:
             if doubt > 0.5:
                 return f"{what}; the prompt or the traffic is new, so the mix of single models decides."
             return f"{what}; the mix of single models takes it too, or nothing else is surely better."
-        return f"{what}; at these prices that is surely better than {views[blind].model}, which the mix takes."
+        return (
+            f"{what}; at these prices that is surely better than {views[blind].model}, which the mix takes."
+        )

@@ -246,7 +246,16 @@ def _of_columns(file: RouterFile, columns: list[int]) -> RouterFile:
 
     tasks, models = len(file.tasks), len(file.models)
     kept = [*range(tasks), *(tasks + c for c in columns), *(tasks + models + c for c in columns)]
-    vectors = ("mean_score", "mean_energy_j", "slope", "offset", "noise", "length_spread", "input_j", "output_j")
+    vectors = (
+        "mean_score",
+        "mean_energy_j",
+        "slope",
+        "offset",
+        "noise",
+        "length_spread",
+        "input_j",
+        "output_j",
+    )
     changed = {name: getattr(file, name)[columns] for name in vectors}
     tables = {name: getattr(file, name)[:, columns] for name in ("task_score", "task_error", "task_length")}
     return replace(

@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["CAUTION", "Choice", "doubt_of", "mixed_choice", "safe_choice"]
+__all__ = ["CAUTION", "Choice", "caution_after", "doubt_of", "mixed_choice", "safe_choice"]
 
 CAUTION = 2.0
 SHIFT_BEGINS = 2.0
 SHIFT_ENDS = 3.0
 LONE_DOUBT = 0.25
 LEAST_USUAL = 0.02
+FADES_WITHIN = 5.0
 
 
 class Choice(NamedTuple):
@@ -83,3 +84,11 @@ def doubt_of(novelty: Floats, recent: float, usual: float) -> Floats:
     """
     shift = (recent / max(usual, LEAST_USUAL) - SHIFT_BEGINS) / (SHIFT_ENDS - SHIFT_BEGINS)
     return np.maximum(min(max(shift, 0.0), 1.0), LONE_DOUBT * np.asarray(novelty))
+
+
+def caution_after(judged: int) -> float:
+    """Standard deviations to demand of a gain after so many judged answers.
+
+    Feedback corrects the predictions themselves, so the mix's guard fades as it comes in.
+    """
+    return CAUTION * float(np.exp(-judged / FADES_WITHIN))

@@ -106,9 +106,7 @@ def read_outcomes(
     outcomes = _columns(folder / "outcomes.parquet", _OUTCOMES)
     kept = [
         index
-        for index, (origin, benchmark) in enumerate(
-            zip(queries["source"], queries["benchmark"], strict=True)
-        )
+        for index, (origin, benchmark) in enumerate(zip(queries["source"], queries["benchmark"], strict=True))
         if origin == source and keep(benchmark)
     ]
     row_of = {queries["query_id"][index]: row for row, index in enumerate(kept)}

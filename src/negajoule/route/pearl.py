@@ -57,7 +57,9 @@ class Pearl:
                 for label in range(self._means.n_clusters)
             ]
         )
-        self._energy = neighbours.KNeighborsRegressor(min(NEIGHBOURS, len(embedding))).fit(embedding, energy_j)
+        self._energy = neighbours.KNeighborsRegressor(min(NEIGHBOURS, len(embedding))).fit(
+            embedding, energy_j
+        )
 
     def accuracy(self, embedding: Floats) -> Floats:
         """Predicted accuracy, queries x models, 0..1."""

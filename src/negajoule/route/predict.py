@@ -110,7 +110,11 @@ def combine(
     task /= task.sum(axis=-1, keepdims=True)
     known = task @ file.task_score
     believed = 1.0 - fresh * (1.0 - file.trust)
-    raw = file.mean_score + believed * (known - file.mean_score) + (1.0 - fresh) * linear[..., tasks : tasks + models]
+    raw = (
+        file.mean_score
+        + believed * (known - file.mean_score)
+        + (1.0 - fresh) * linear[..., tasks : tasks + models]
+    )
     score = np.clip(file.offset + file.slope * raw, 0.0, 1.0)
     between = np.maximum(task @ file.task_score**2 - known**2, 0.0)
     error = np.sqrt(task @ variance + between / max(tasks, 1) + fresh * transfer)

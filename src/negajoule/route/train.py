@@ -166,9 +166,7 @@ def _tasks(names: NDArray[np.str_]) -> tuple[tuple[str, ...], NDArray[np.intp]]:
         small = {label for label, count in counts.items() if count < SMALLEST_TASK and label != "other"}
         if not small:
             break
-        labels = [
-            (label.rpartition("/")[0] or "other") if label in small else label for label in labels
-        ]
+        labels = [(label.rpartition("/")[0] or "other") if label in small else label for label in labels]
     found = tuple(sorted(set(labels)))
     number = {label: index for index, label in enumerate(found)}
     return found, np.array([number[label] for label in labels], dtype=np.intp)
