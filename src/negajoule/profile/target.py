@@ -300,7 +300,7 @@ def _sibling_notes(model: str, files: Mapping[str, Path]) -> tuple[str, ...]:
     made = [name for name in files if name != PACKAGED_FORMAT]
     if model != PACKAGED_MODEL_ID or not made:
         return ()
-    return (f"{', '.join(made)} were made here of the packaged {PACKAGED_FORMAT} file",)
+    return (f"made here of the packaged {PACKAGED_FORMAT} file: {', '.join(made)}",)
 
 
 def _machine(meter: Meter | None) -> Machine:
