@@ -40,7 +40,7 @@ def kinds(path):
     return {tensor.name: tensor.tensor_type.name for tensor in gguf.GGUFReader(path).tensors}
 
 
-@pytest.mark.parametrize("format_", ("F32", *SIBLING_FORMATS))
+@pytest.mark.parametrize("format_", ["F32", *SIBLING_FORMATS])
 def test_a_sibling_keeps_the_head_and_the_values(source, tmp_path, format_):
     path = precision_sibling(format_.lower(), folder=tmp_path / "made", source=source)
     head, before = read_head(path), read_head(source)
