@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from negajoule.engine import SIBLING_FORMATS, LlamaEngine, precision_sibling
+from negajoule.engine import LlamaEngine, precision_sibling
 from negajoule.engine.endpoint import EndpointEngine
 from negajoule.engine.gguf import read_head
 from negajoule.engine.packaged import PACKAGED_MODEL_ID
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Target", "open_target"]
 
 _IDLE_S = 2.0
+_USUAL_FORMATS = ("F16", "Q8_0", "Q4_0")
 _SERVER_STEP_TOKENS = 2048
 """Prompt tokens that a server computes in a step, presumably: vLLM's default."""
 
@@ -112,7 +113,7 @@ def open_target(
     Args:
         model: the packaged model's name, a GGUF file, a folder with a model of transformers, or a URL.
         sweep: what will be measured; decides slots and context.
-        formats: number formats; by default all that can be made of the packaged model, else the file's own.
+        formats: number formats; by default F16, Q8_0 and Q4_0 of the packaged model, else the file's own.
         threads: of an engine here; by default what the engine takes.
         served_model: which of a server's models.
         key: a server's API key.
@@ -137,7 +138,7 @@ def open_target(
             status=404,
         )
     if packaged:
-        names = [name.upper() for name in formats] or list(SIBLING_FORMATS)
+        names = [name.upper() for name in formats] or list(_USUAL_FORMATS)
         files = {name: precision_sibling(name) for name in names}
     else:
         own = read_head(path).quantisation or "unknown"
