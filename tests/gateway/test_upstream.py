@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+import re
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import openai
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from negajoule.gateway import UpstreamBackend
+from negajoule.gateway.sse import EventCutter
+from negajoule.gateway.upstream import _parted
 from negajoule.units import Carbon, Energy, Footprint, Part
 
 from .conftest import passing_gateway as gateway
@@ -285,3 +291,37 @@ def test_a_silent_upstream_times_out(upstream, fresh_home):
 def test_models_are_the_upstreams(served):
     with urlopen(f"{served.url}/v1/models") as response:
         assert json.load(response)["data"] == [{"id": "big", "object": "model"}]
+
+
+EVENTS = st.lists(
+    st.sampled_from(
+        [
+            b"data: {}\n\n",
+            b"data: a\ndata: b\n\n",
+            b": ping\n\n",
+            b"data: x\r\n\r\n",
+            b"data: y\r\r",
+            b"\n\n",
+            b'data: {"usage": null}\n\n',
+            b'data: {"usage": {"prompt_tokens": 1}}\n\n',
+            b'data: {"choices": [{"finish_reason": "stop"}]}\n\n',
+            b"data: [DONE]\n\n",
+        ]
+    ),
+    max_size=12,
+)
+
+
+@given(EVENTS, st.lists(st.integers(0, 300), max_size=8))
+def test_what_passes_unseen_is_whole_events_and_nothing_that_matters(events, cuts):
+    whole = b"".join(events)
+    places = sorted({min(cut, len(whole)) for cut in cuts} | {0, len(whole)})
+    cutter, found = EventCutter(), []
+    for start, end in itertools.pairwise(places):
+        piece = whole[start:end]
+        passing, rest = _parted(piece) if cutter.is_empty else (b"", piece)
+        assert passing + rest == piece
+        assert not re.search(rb'\[DONE\]|"usage": {|"finish_reason": "', passing)
+        found += [one for one in passing.split(b"\n\n") if one]
+        found += cutter.feed(rest)
+    assert found == EventCutter().feed(whole)

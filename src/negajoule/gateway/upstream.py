@@ -217,11 +217,14 @@ class UpstreamExchange:
         async with self._booked_on_failure():
             cutter = EventCutter()
             async for piece in await self._pieces():
-                if cutter.is_empty and piece.endswith(b"\n\n") and not _STIRS.search(piece):
-                    yield self._release() + piece
+                passing, rest = _parted(piece) if cutter.is_empty else (b"", piece)
+                if passing:
+                    passing = self._release() + passing
+                if not rest:
+                    yield passing
                     continue
-                ready = bytearray()
-                for raw in cutter.feed(piece):
+                ready = bytearray(passing)
+                for raw in cutter.feed(rest):
                     data = data_of(raw)
                     if data is not None and data.strip() == b"[DONE]":
                         await self._book("ok")
@@ -435,6 +438,13 @@ class UpstreamExchange:
     def _footprint(self) -> dict[str, Any]:
         assert self.cost is not None, "a call that has ended has been booked"
         return {"request_id": self.request_id, **self.cost.to_dict(detail=False)}
+
+
+def _parted(piece: bytes) -> tuple[bytes, bytes]:
+    """What begins with an event: the whole events that simply pass, and the rest, which must be looked at."""
+    found = _STIRS.search(piece)
+    end = piece.rfind(b"\n\n", 0, len(piece) if found is None else found.start()) + 2
+    return (piece[:end], piece[end:]) if end > 1 else (b"", piece)
 
 
 async def _joined(first: bytes, response: Answer) -> AsyncIterator[bytes]:
