@@ -1,7 +1,7 @@
 """The packaged model in other number formats: one model, several files, made once and checked by hash.
 
 The package carries one file, mostly Q4_1. Its weights are taken back to 32 bits and written again as F32,
-F16, Q8_0 or Q4_0 with the package ``gguf``. As llama.cpp's own quantiser does, Q4_0 leaves the token embedding,
+F16, Q8_0 or Q4_0 with the package ``gguf``. As llama.cpp's quantiser does, Q4_0 leaves the token embedding,
 which is the output matrix too, in Q8_0; vectors stay F32. What Q4_1 has lost, no sibling brings back: the
 siblings compare formats on one model, and aren't the files that its makers would publish.
 """
