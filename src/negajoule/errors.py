@@ -59,6 +59,7 @@ CODES: dict[str, str] = {
     "M102": "An energy counter exists but can't be read.",
     "M104": "A measurement was used in the wrong order (stopped before it was started, or twice).",
     "M105": "A calibration didn't succeed; the coefficients stay as they were.",
+    "M106": "A clock or power limit of an accelerator can't be set, read or undone.",
     "E101": "The model package or file is absent.",
     "E102": "The engine refused or failed.",
     "E103": "The upstream server can't be reached or broke off.",

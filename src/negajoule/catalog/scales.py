@@ -63,5 +63,6 @@ SCALES: dict[str, Scale] = {
     "GB": Scale(1e9, "B", None),
     "GB/s": Scale(1e9, "B/s", None),
     "TFLOP/s": Scale(1e12, "FLOP/s", None),
+    "MHz": Scale(1e6, "Hz", None),
 }
 """Every unit a row may have; a year is the Julian year of 365.25 days."""
