@@ -5,12 +5,14 @@
 The upstream, scripted, is slow, breaks off, lies about its usage, sends junk or fails; clients hang up or
 never read. A budget counts every call. All of it is on loopback; only processes that this starts are ended.
 
-- ``rss_slope_mb_per_min``: growth of the gateway's memory after the first third, least squares, with its
-  standard error.
+- ``rss_slope_mb_per_min``: growth of the gateway's memory after ``warm_up_min`` (caches fill: a third of the
+  run, at least two minutes if it has four), least squares, with its standard error.
 - ``unaccounted_tokens``: output tokens of answers that have no row in the ledger, or whose row doesn't hold
   what a believable usage said.
 - ``failed_without_error``: answers that ended neither whole nor with an error.
-- ``leaked``: calls, reservations and client connections still open when all clients have gone.
+- ``leaked``: calls, reservations and client connections still open when all clients have gone;
+  ``leaked_tasks``: tasks of its loop beyond those it began with; ``leaked_upstream_connections``: those to
+  the upstream that are still open when even those kept for other calls should have been closed.
 """
 
 from __future__ import annotations
@@ -36,6 +38,8 @@ from negajoule.ledger import Ledger
 from negajoule.ledger.accounts import SqliteStore, Terms
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import psutil
 
 FAULTS = {
@@ -56,6 +60,8 @@ BELIEVED = ("none", "slow", "twice")
 PAUSE_S = 0.02
 DEAF_S = 2.0
 SETTLING_S = 15.0
+KEPT_S = 40.0
+"""Longer than the gateway keeps an idle connection."""
 
 
 class Seen(NamedTuple):
@@ -174,25 +180,38 @@ def gauges(url: str) -> dict[str, float]:
     return {name: float(value) for name, value in pairs if name.startswith("negajoule_")}
 
 
-async def leaked(url: str, port: int, process: psutil.Process) -> int:
-    """What is still open when nobody asks any more."""
-    until = time.monotonic() + SETTLING_S
-    while True:
-        now = await asyncio.to_thread(gauges, url)
-        open_calls = int(now["negajoule_in_flight"] + now["negajoule_budget_open"])
-        connections = [
-            one
-            for one in process.net_connections("tcp")
-            if one.status == "ESTABLISHED" and one.laddr.port == port
-        ]
-        if time.monotonic() > until or open_calls + len(connections) == 0:
-            return open_calls + len(connections)
-        await asyncio.sleep(0.5)
+def connections(process: psutil.Process, *, port: int = 0, behind: int = 0) -> int:
+    """Open connections of a process: those it accepted on a port, or made to one."""
+    return sum(
+        one.status == "ESTABLISHED"
+        and (one.laddr.port == port or (one.raddr.port if one.raddr else 0) == behind)
+        for one in process.net_connections("tcp")
+    )
 
 
-def slope(samples: list[tuple[float, float]]) -> tuple[float, float]:
-    """Growth and its standard error [MB/min], without the first third."""
-    later = samples[len(samples) // 3 :]
+async def left(process: psutil.Process, url: str, port: int, behind: int, tasks: float) -> dict[str, float]:
+    """What is still open when nobody asks any more, as soon as it is nothing or patience ends."""
+
+    async def settled(count: Callable[[], float], patience_s: float) -> float:
+        until = time.monotonic() + patience_s
+        while (now := await asyncio.to_thread(count)) > 0 and time.monotonic() < until:
+            await asyncio.sleep(0.5)
+        return now
+
+    def calls() -> float:
+        now = gauges(url)
+        return now["negajoule_in_flight"] + now["negajoule_budget_open"] + connections(process, port=port)
+
+    return {
+        "leaked": await settled(calls, SETTLING_S),
+        "leaked_tasks": await settled(lambda: gauges(url)["negajoule_tasks"] - tasks, SETTLING_S),
+        "leaked_upstream_connections": await settled(lambda: connections(process, behind=behind), KEPT_S),
+    }
+
+
+def slope(samples: list[tuple[float, float]], warm_up_s: float) -> tuple[float, float]:
+    """Growth and its standard error [MB/min], without the warm-up."""
+    later = [one for one in samples if one[0] >= warm_up_s]
     times, sizes = [one[0] / 60 for one in later], [one[1] for one in later]
     line = statistics.linear_regression(times, sizes)
     rest = [size - line.intercept - line.slope * at for at, size in zip(times, sizes, strict=True)]
@@ -234,13 +253,15 @@ async def soak(minutes: float, clients: int, folder: str) -> dict[str, float]:
         server = running(command, f"{url}/healthz", folder, NEGAJOULE_HOME=str(home))
         process = await asyncio.to_thread(server.__enter__)
         try:
+            tasks = (await asyncio.to_thread(gauges, url))["negajoule_tasks"]
             seen, samples = await load(url, process, minutes * 60, clients)
-            left = await leaked(url, port, process)
+            still = await left(process, url, port, behind, tasks)
         finally:
             await asyncio.to_thread(server.__exit__, None, None, None)
             await runner.cleanup()
         (usage,) = store.usage(account_id=account.id)
-    growth, error = slope(samples)
+    warm_up_s = max(minutes * 20, min(120.0, minutes * 30))
+    growth, error = slope(samples, warm_up_s)
     for fault in FAULTS:
         ends = [one.ended for one in seen if one.fault == fault]
         counts = {end: ends.count(end) for end in sorted(set(ends))}
@@ -255,7 +276,8 @@ async def soak(minutes: float, clients: int, folder: str) -> dict[str, float]:
         "rss_mb": samples[-1][1],
         "unaccounted_tokens": unaccounted(seen, home),
         "failed_without_error": sum(one.ended == "cut" or one.ended.startswith("nothing") for one in seen),
-        "leaked": left,
+        "warm_up_min": warm_up_s / 60,
+        **still,
         "budget_held": usage.held + usage.presumed,
         "budget_overrun_j": usage.overrun / 1e6,
         "requests": len(seen),

@@ -213,6 +213,10 @@ class Gateway:
 
     @asynccontextmanager
     async def _lifespan(self, _: object) -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
+        self._accounts.metrics.watch(
+            "negajoule_tasks", "Tasks of the server's loop", lambda: len(asyncio.all_tasks(loop))
+        )
         learning = asyncio.create_task(self._learn_models())
         beat = asyncio.create_task(self._keep())
         try:
