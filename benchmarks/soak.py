@@ -266,6 +266,10 @@ async def soak(minutes: float, clients: int, folder: str) -> dict[str, float]:
         ends = [one.ended for one in seen if one.fault == fault]
         counts = {end: ends.count(end) for end in sorted(set(ends))}
         print(f"{fault:<7} {len(ends):6} calls: {counts}")
+    minutes_mb: dict[int, list[float]] = {}
+    for at, size in samples:
+        minutes_mb.setdefault(int(at // 60), []).append(size)
+    print("memory by minute [MB]:", *(f"{statistics.median(sizes):.1f}" for sizes in minutes_mb.values()))
     print(
         f"memory: {samples[-1][1]:.1f} MB, {growth:+.3f} +- {error:.3f} MB/min; "
         f"budget: {usage.requests} calls"
