@@ -1,8 +1,8 @@
 """Setting an accelerator's clock or power limit for a while, always undone.
 
 Before a setting is changed, what it was is written to a guard file and forced to disk. It's undone when the
-block ends, by an error or a signal too; whoever is killed leaves the guard file, and the next start undoes what
-it names.
+block ends, by an error or a signal too; whoever is killed leaves the guard file, and the next start undoes
+what it names.
 """
 
 from __future__ import annotations

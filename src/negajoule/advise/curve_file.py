@@ -1,7 +1,7 @@
 """Curves in files: measured energy and time by clock or power limit, as CSV.
 
-Columns: ``clock_mhz`` or ``power_limit_w``, ``energy_j``, ``time_s``; optional ``token_s``, ``prefill_s``. Rows
-of one setting are repeats: the mean counts, their spread is the interval.
+Columns: ``clock_mhz`` or ``power_limit_w``, ``energy_j``, ``time_s``; optional ``token_s``, ``prefill_s``.
+Rows of one setting are repeats: the mean counts, their spread is the interval.
 """
 
 from __future__ import annotations

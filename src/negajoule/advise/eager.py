@@ -1,7 +1,7 @@
 """Weights that are stored narrow and widened in eager kernels: bitsandbytes NF4 and LLM.int8(), torchao FP8.
 
 Each multiplication first widens its weights, by kernels of their own. At one request at a time that costs
-more than reading fewer bytes saves, up to a size of the model that depends on board and software. Measured rows
+more than reading fewer bytes saves, up to a size of the model that depends on board and software. Rows
 (``eager_measured.csv``: NVML, transformers, batch 1; hongping-zh/quant-energy, CC BY 4.0) are fitted by
 
     log(energy / energy in FP16) = a + b x log(parameters) + session + what is left

@@ -36,6 +36,14 @@ class Span(msgspec.Struct, frozen=True):
         """Half of the interval, as a logarithm."""
         return 0.5 * log(self.high / self.low)
 
+    def wider(self, by: float) -> Span:
+        """This ratio with a further, independent error of its logarithm."""
+        return Span(
+            self.value,
+            self.value / exp(hypot(log(self.value / self.low), by)),
+            self.value * exp(hypot(log(self.high / self.value), by)),
+        )
+
     def over(self, other: Span) -> Span:
         """This ratio divided by another, their errors independent."""
         return Span.around(self.value / other.value, hypot(self.half_width, other.half_width))

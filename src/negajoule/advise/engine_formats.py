@@ -4,8 +4,9 @@ By runs: the predictor's answer for both formats, one divided by the other. Wher
 formats, the interval is that of predicted ratios, as what both share cancels; else both answers' own.
 
 By kernels, where no run is: matrices take the measured ratio of kernels, on their share of the step alone;
-host, links and attention stay as they are (Amdahl). Without CUDA graphs kernels wait for their host, as they
-did when the tables were measured, so that evidence is used then, too.
+host, links and attention stay as they are (Amdahl), and the interval holds what engines differ by from that.
+Without CUDA graphs kernels wait for their host, as they did when the tables were measured, so that evidence is
+used then, too.
 """
 
 from __future__ import annotations
@@ -209,6 +210,7 @@ def _by_kernels(predictor: Predictor, setup: ServingSetup, name: str, load: Load
     shares = busy * decode.matrices_s / decode.total_s, prompt.matrices_s / prompt.total_s
     head = shape.vocabulary * shape.hidden
     width = (shape.step_parameters - head) / shape.layers / (_MATRICES * shape.hidden) / setup.attention_split
+    transfer = lookup("advise.kernel-transfer-error").value
     spans = []
     evidence = ""
     for tokens, share in zip((load.batch, load.prompt), shares, strict=True):
@@ -223,7 +225,7 @@ def _by_kernels(predictor: Predictor, setup: ServingSetup, name: str, load: Load
         except ConfigError as error:
             return msgspec.structs.replace(blank, evidence="none", note=error.message)
         evidence = ratio.evidence
-        spans.append((energy.part(share), time.part(share)))
+        spans.append((energy.part(share).wider(transfer), time.part(share).wider(transfer)))
     (decode_energy, decode_time), (prefill_energy, prefill_time) = spans
     early = _prefill_j(before) / before.energy_per_request_j
     early_s = before.prefill_s / before.request_s

@@ -163,7 +163,7 @@ def _decide(effects: tuple[Effect, ...], used: str) -> Decision:
         best = min(saving, key=_value)
         span = best.energy
         assert span is not None
-        loses = f", and loses {best.quality}" if best.quality else ""
+        loses = f"; {best.quality}" if best.quality else ""
         return Decision(
             chosen=best.format,
             runner_up=used,
@@ -179,7 +179,10 @@ def _decide(effects: tuple[Effect, ...], used: str) -> Decision:
     span = best.energy
     assert span is not None
     if all(one.energy and one.energy.costs for one in others):
-        why = f"every format measured costs more, {best.format} the least: {span.low:.2f} to {span.high:.2f} times"
+        why = (
+            f"every format measured costs more, {best.format} the least: "
+            f"{span.low:.2f} to {span.high:.2f} times"
+        )
     else:
         why = (
             f"inside noise: {best.format} takes {span.low:.2f} to {span.high:.2f} times the energy; "

@@ -4,10 +4,10 @@
     step             = host + ((reading^3 + (computing / clock)^3)^(1/3))
     prompt           = prompt at full clock / clock
 
-``clock`` is a share of the highest. Reading doesn't slow down while memory keeps its own clock, which holds down
-to some share; below that the model doesn't speak. A power cap acts through the clock, and only where more would
-be drawn: the cap is met by the clock at which the power falls to it. The shares are catalogue rows with wide
-ranges, since no curve was measured; every curve says so.
+``clock`` is a share of the highest. Reading doesn't slow down while memory keeps its own clock, which holds
+down to some share; below that the model doesn't speak. A power cap acts through the clock, and only where
+more would be drawn: the cap is met by the clock at which the power falls to it. The shares are catalogue rows
+with wide ranges, since no curve was measured; every curve says so.
 """
 
 from __future__ import annotations
@@ -97,20 +97,21 @@ def phases_of(setup: ServingSetup, one: Prediction) -> Phases:
     """What the model needs to know of a predicted request."""
     decode_s, prompt_s = one.decode.time_s + one.host.time_s, one.prefill.time_s
     idle_w = one.idle.energy_j / (decode_s + prompt_s)
+    rated_w = setup.count * setup.hardware.power
     return Phases(
         step_s=one.step_s,
         wait_s=one.step_s * one.host.time_s / decode_s,
         reading_share=one.reading_share,
         step_w=(one.decode.energy_j + one.host.energy_j) / decode_s + idle_w,
         prompt_s=prompt_s,
-        prompt_w=one.prefill.energy_j / prompt_s + idle_w if prompt_s > 0 else idle_w,
+        prompt_w=min(rated_w, one.prefill.energy_j / prompt_s + idle_w) if prompt_s > 0 else idle_w,
         first_s=one.prefill_s,
         steps=one.tokens_out,
         batch=one.batch,
         token_s=one.token_s,
         width=one.energy_half_width,
         count=setup.count,
-        rated_w=setup.count * setup.hardware.power,
+        rated_w=rated_w,
     )
 
 

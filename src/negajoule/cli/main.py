@@ -14,6 +14,7 @@ from negajoule.errors import NegajouleError
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS: dict[str, tuple[str, str]] = {
+    "advise": ("negajoule.cli.advise:advise", "Tell what to change first: format, batch or clocks."),
     "budget": ("negajoule.cli.budget:budget", "Hold the ledger against a limit in energy, carbon or water."),
     "budgets": ("negajoule.cli.budgets:budgets", "Limit what keys, teams, projects and models may use."),
     "calibrate": (
