@@ -1,14 +1,15 @@
 """What a gateway adds: ours, LiteLLM's proxy and a bare pass-through before one fake upstream, in one run.
 
-    python benchmarks/gateway.py [--requests 600] [--rounds 3] [--venvs DIR] [--no-litellm]
+    python benchmarks/gateway.py [--requests 120] [--rounds 15] [--venvs DIR] [--no-litellm]
 
 Ours asks for an API key, holds a budget, books every call in the ledger and counts it for Prometheus. LiteLLM
 asks for its master key; it has no database, so it keeps no books. The pass-through does nothing of it.
 
-CPU time is each server's own, by the operating system, per request; rounds are interleaved. Latency is what a
-client on loopback sees; ``added`` is that less what it sees from the upstream directly. LiteLLM is pinned and
-lives in an environment of its own. All servers run on uvicorn with one worker and, where it is installed, on
-uvloop, which is printed. Load goes to loopback only.
+CPU time is each server's own, by the operating system, per request. Servers take turns, and ratios are medians
+of those within a round, so that what else runs on the machine counts little. Latency is what a client on
+loopback sees; ``added`` is that less what it sees from the upstream directly. LiteLLM is pinned and lives in an
+environment of its own. All servers run on uvicorn with one worker and, where it is installed, on uvloop, which
+is printed. Load goes to loopback only.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 PEERS = Path(__file__).parent / "peers"
 LITELLM = "litellm[proxy]==1.105.2"
 WARM_UP = 50
+KINDS = (("plain", 1, False), ("stream", 1, True), ("plain_32", 32, False), ("stream_32", 32, True))
+"""Name, clients at once, streamed."""
 BODY = {
     "model": "gpt-4o-mini",
     "messages": [{"role": "user", "content": "Tell me something. " * 8}],
@@ -227,8 +230,8 @@ def litellm_command(venvs: Path) -> Path:
 def main() -> None:
     """Run the rounds and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--requests", type=int, default=600)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--requests", type=int, default=120, help="in a round, of each kind")
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--venvs", type=Path, default=Path.home() / ".cache" / "negajoule-benchmarks")
     parser.add_argument("--no-litellm", action="store_true")
     options = parser.parse_args()
@@ -251,14 +254,12 @@ def measured(targets: dict[str, Target], requests: int, rounds: int) -> dict[tup
     for target in targets.values():
         for stream in (False, True):
             asyncio.run(load(target, WARM_UP, 2, stream=stream))
-    for _ in range(rounds):
-        for name, target in targets.items():
-            count = requests // (6 if name == "litellm" else 1)
-            for stream in (False, True):
-                for clients in (1, 32):
-                    kind = f"{'stream' if stream else 'plain'}{'' if clients == 1 else '_32'}"
-                    one = asyncio.run(load(target, count, clients, stream=stream))
-                    samples.setdefault((name, kind), []).append(one)
+    for kind, clients, stream in KINDS:
+        for _ in range(rounds):
+            for name, target in targets.items():  # one right after the other: what else runs hits all alike
+                count = requests // (6 if name == "litellm" else 1)
+                one = asyncio.run(load(target, count, clients, stream=stream))
+                samples.setdefault((name, kind), []).append(one)
     return samples
 
 
@@ -279,11 +280,18 @@ def report(samples: dict[tuple[str, str], list[Load]], figures: dict[str, float]
         for end in ("p50", "p99"):
             ours, direct = figures[f"{end}_ms_{kind}"], figures[f"upstream_{end}_ms_{kind}"]
             figures[f"added_{end}_ms_{kind}"] = ours - direct
-        ours, bare = figures[f"cpu_ms_{kind}"], figures[f"bare_cpu_ms_{kind}"]
-        peer = figures.get(f"litellm_cpu_ms_{kind}")
-        lighter = f", {peer / ours:.1f} times lighter than LiteLLM" if peer else ""
+        ratios = {
+            name: statistics.median(
+                ours.cpu_ms / theirs.cpu_ms
+                for ours, theirs in zip(samples["ours", kind], samples[name, kind], strict=True)
+            )
+            for name in ("bare", "litellm")
+            if (name, kind) in samples
+        }
+        figures |= {f"{name}_ratio_{kind}": ratio for name, ratio in ratios.items()}
+        lighter = f", {1 / ratios['litellm']:.1f} times lighter than LiteLLM" if "litellm" in ratios else ""
         added = ", ".join(f"{end} {figures[f'added_{end}_ms_{kind}']:.2f} ms" for end in ("p50", "p99"))
-        print(f"{kind}: {ours / bare:.2f} times the bare pass-through{lighter}; added {added}")
+        print(f"{kind}: {ratios['bare']:.2f} times the bare pass-through{lighter}; added {added}")
 
 
 def prefix(name: str) -> str:
