@@ -298,6 +298,7 @@ def test_progress_is_told_and_changes_nothing():
         ({"prefill_replicas": 1, "batching": Batching.ORCA}, "chunked"),
         ({"slower": (table(4),)}, "lower clock"),
         ({"host_w": math.nan}, "host_w"),
+        ({"slower": (table(decode_s=(0.0,) * 9),)}, "takes no time"),
     ],
 )
 def test_a_fleet_that_cannot_be_is_refused(wrong, words):

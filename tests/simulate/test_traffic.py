@@ -183,6 +183,7 @@ def test_a_file_that_is_not_there_or_broken(tmp_path):
         (([], [], []), "no requests"),
         (([-1.0], [1], [1]), "arrives at -1"),
         (([np.nan], [1], [1]), "arrives at nan"),
+        (([1.7e12], [1], [1]), "in seconds"),
         (([0.0, 1.0], [1], [1, 1]), "1 values for 2 requests"),
         (([0.0], [0], [1]), "prompt of request 1 is 0"),
         (([0.0], [1], [1.5]), "answer of request 1 is 1.5"),

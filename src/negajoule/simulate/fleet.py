@@ -102,6 +102,10 @@ class Fleet(msgspec.Struct, frozen=True, kw_only=True):
             self.batching is Batching.CHUNKED and self.step_tokens <= batch,
             f"step_tokens is {self.step_tokens}: a full batch of {batch} leaves no room for prompts",
         )
+        yield (
+            any(not min(table.decode_s[1:]) > 0 for table in (self.table, *self.slower)),
+            "a step of a table takes no time",
+        )
         yield self.step_tokens < 1, "step_tokens must be at least 1"
         yield not 0 <= self.keep_free < 1, f"keep_free is {self.keep_free}, but it's a share"
         yield self.fill < 1, "fill must be at least 1"

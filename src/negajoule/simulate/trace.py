@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Trace"]
 
+_LONGEST_S = 3.2e9  # a century: beyond it, times are in other units
+
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int32]
 
@@ -52,7 +54,7 @@ class Trace:
             raise ConfigError(
                 f"{title}: there are no requests", code="C106", fix="give a trace with at least one request"
             )
-        bad = np.flatnonzero(~np.isfinite(arrival) | (arrival < 0))
+        bad = np.flatnonzero(~np.isfinite(arrival) | (arrival < 0) | (arrival > _LONGEST_S))
         if bad.size:
             raise ConfigError(
                 f"{title}: request {bad[0] + 1} arrives at {arrival[bad[0]]:g} s", code="C106",
