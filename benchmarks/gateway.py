@@ -5,11 +5,11 @@
 Ours asks for an API key, holds a budget, books every call in the ledger and counts it for Prometheus. LiteLLM
 asks for its master key; it has no database, so it keeps no books. The pass-through does nothing of it.
 
-CPU time is each server's own, by the operating system, per request. Servers take turns, and ratios are medians
-of those within a round, so that what else runs on the machine counts little. Latency is what a client on
-loopback sees; ``added`` is that less what it sees from the upstream directly. LiteLLM is pinned and lives in an
-environment of its own. All servers run on uvicorn with one worker and, where it is installed, on uvloop, which
-is printed. Load goes to loopback only.
+CPU time is each server's own, by the operating system, per request. Servers take turns, and ratios are
+medians of those within a round, so that what else runs on the machine counts little. Latency is what a client
+on loopback sees; ``added`` is that less what it sees from the upstream directly. LiteLLM is pinned and lives in
+an environment of its own. All servers run on uvicorn with one worker and, where it is installed, on uvloop,
+which is printed. Load goes to loopback only.
 """
 
 from __future__ import annotations

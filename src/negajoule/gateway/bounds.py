@@ -128,7 +128,9 @@ class Rates:
         if computed <= 0:
             return  # an answer out of a cache shows nothing of what a token takes
         high, value = figures(own, "high"), figures(own, "value")
-        seen = self._seen.setdefault(self._place(model), tuple(_Latest() for _ in INDICATORS))
+        seen = self._seen.get(self._place(model))
+        if seen is None:
+            seen = self._seen[self._place(model)] = tuple(_Latest() for _ in INDICATORS)
         for name, latest in zip(INDICATORS, seen, strict=True):
             top, best = high[name], value[name]
             latest.add(None if top is None or best is None else max(0.0, top, best) / computed)
