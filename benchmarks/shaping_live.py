@@ -4,7 +4,7 @@
 
 A profile of the embedded engine (one thread) is measured first. Real prompts then arrive at the same random
 moments under each policy; the server's own CPU time, tokens and each call's latency are measured, and the
-same arrivals are simulated with the profile's costs. One thread is busy or idle, so CPU time is what is saved;
+same arrivals are simulated with its costs. One thread is busy or idle, so CPU time is what is saved;
 joules are CPU time times the power of a core, on a machine without counters. Load goes to loopback only.
 """
 

@@ -50,7 +50,7 @@ class StepTable(msgspec.Struct, frozen=True, kw_only=True):
         kv_tokens: tokens of context that fit in memory at once.
         title: what was deployed, in words.
         basis: how the numbers came about: measured, modelled or assumed.
-        doubt: half-width of the 90 % interval of energies, as a share of the value.
+        doubt: half-width of the 90 % interval of energies at the smallest measured batch, as a logarithm.
     """
 
     decode_s: tuple[float, ...]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from negajoule.catalog import lookup
@@ -45,7 +46,9 @@ def step_table_of(
         slopes.append((full.step_s - empty.step_s) / (batch * context))
         joule_slopes.append((full.energy_per_step_j - empty.energy_per_step_j) / (batch * context))
     one = predictor.prompt_costs(setup)
-    wide = predictor.predict(setup, batch=1, tokens_in=1.0, tokens_out=1.0, extrapolate=True)
+    # Below the smallest measured batch the doubt grows further; ``predict`` tells by how much.
+    least = min(limit, math.ceil(predictor.model.ranges["batch"][0]))
+    wide = predictor.predict(setup, batch=least, tokens_in=1.0, tokens_out=1.0, extrapolate=True)
     idle_w = predictor.idle_power(setup)
     wake_s = setup.weight_bytes() / setup.count / lookup("serving.reload-rate").si_interval()[0]
     return StepTable(
