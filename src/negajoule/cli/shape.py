@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from math import expm1
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,7 +125,7 @@ def _report(
         if rate
         else f"{trace.title}: {len(trace)} requests at once"
     )
-    say(f"{fleet.table.title}: costs {fleet.table.basis}, energies within {100 * fleet.table.doubt:.0f} %")
+    say(f"{fleet.table.title}: costs {fleet.table.basis}, energies within {100 * expm1(fleet.table.doubt):.0f} % (90 %)")
     click.echo(f"policy   {shaped.decision.chosen}")
     click.echo(
         f"saves    {shaped.cost:.4g} {unit} a request instead of {shaped.at_once:.4g} at once: "

@@ -202,7 +202,7 @@ def _report(trace: Trace, fleet: Fleet, outcome: Outcome) -> None:
     served = outcome.fates["served"]
     click.echo(f"{trace.title}: {len(trace):,} requests over {outcome.end_time_s:,.0f} s, {served:,} served")
     kinds = f"{fleet.replicas} x {table.title}, {fleet.batching} batching"
-    click.echo(f"{kinds}; costs of steps {table.basis}, energy within {table.doubt:.0%} (90 %)")
+    click.echo(f"{kinds}; costs of steps {table.basis}, energy within {math.expm1(table.doubt):.0%} (90 %)")
     click.echo()
     rows = []
     for name, words in _TIMES:
