@@ -125,7 +125,8 @@ def _report(
         if rate
         else f"{trace.title}: {len(trace)} requests at once"
     )
-    say(f"{fleet.table.title}: costs {fleet.table.basis}, energies within {100 * expm1(fleet.table.doubt):.0f} % (90 %)")
+    doubt = expm1(fleet.table.doubt)
+    say(f"{fleet.table.title}: costs {fleet.table.basis}, energies within {doubt:.0%} (90 %)")
     click.echo(f"policy   {shaped.decision.chosen}")
     click.echo(
         f"saves    {shaped.cost:.4g} {unit} a request instead of {shaped.at_once:.4g} at once: "
