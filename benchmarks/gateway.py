@@ -7,7 +7,7 @@ asks for its master key; it has no database, so it keeps no books. The pass-thro
 
 CPU time is each server's own, by the operating system, per request. Servers take turns, and ratios are
 medians of those within a round, so that what else runs on the machine counts little. Latency is what a client
-on loopback sees; ``added`` is that less what it sees from the upstream directly. LiteLLM is pinned and lives in
+on loopback sees; ``added`` is that less what it sees from the upstream itself. LiteLLM is pinned and lives in
 an environment of its own. All servers run on uvicorn with one worker and, where it is installed, on uvloop,
 which is printed. Load goes to loopback only.
 """
