@@ -228,7 +228,7 @@ def main() -> None:
         kind: costs_of["at once"] / costs_of[chosen] for kind, costs_of in (("m", measured), ("p", predicted))
     }
     print(
-        "\nThe choice was made before anything was measured under load; a gain in CPU time is one in energy."
+        "\nThe choice was made before anything ran under load. A gain in CPU time is one in energy."
     )
     print(
         json.dumps(
