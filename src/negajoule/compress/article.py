@@ -1,9 +1,9 @@
 """Two tables of a popular article beside what is measured here.
 
 The first says that TinyBERT takes 8.7 % of BERT's energy and loses a point. Its figures are of fine-tuning
-with evaluation; here the same shapes, with random weights, answer the same texts, for what a shape costs doesn't
-depend on its weights. Accuracy is measured with the model at hand: it before, and TinyBERT's shape distilled
-from it after.
+with evaluation; here the same shapes, with random weights, answer the same texts, for what a shape costs
+doesn't depend on its weights. Accuracy is measured with the model at hand: it before, and TinyBERT's shape
+distilled from it after.
 """
 
 from __future__ import annotations

@@ -49,6 +49,11 @@ class Hand:
                 env=environment,
             )
 
+    @property
+    def process(self) -> int:
+        """Number of the process."""
+        return self._process.pid
+
     def order(self, order: Order) -> Reply:
         """Give an order and wait for what comes of it.
 

@@ -136,13 +136,15 @@ def macro_f1(truth: Sequence[int], answers: Sequence[int], labels: int, draws: i
     """Mean F1 over the labels that occur, with a bootstrap interval over texts."""
     import numpy as np
 
-    cells = np.asarray(truth) * labels + np.asarray(answers)
-    counts = np.bincount(cells, minlength=labels * labels)
+    wide = labels + 1  # a column more, for answers that are none of the labels
+    given = np.asarray(answers)
+    cells = np.asarray(truth) * wide + np.where(given < 0, labels, given)
+    counts = np.bincount(cells, minlength=labels * wide)
     dice = np.random.default_rng(SEED)
     drawn = dice.multinomial(len(cells), counts / len(cells), size=draws)
-    tables = np.concatenate([counts[None], drawn]).reshape(-1, labels, labels)
-    hits = np.einsum("nii->ni", tables)
-    uses = tables.sum(1) + tables.sum(2)
+    tables = np.concatenate([counts[None], drawn]).reshape(-1, labels, wide)
+    hits = np.einsum("nii->ni", tables[:, :, :labels])
+    uses = tables[:, :, :labels].sum(1) + tables.sum(2)
     scores = np.where(uses > 0, 2 * hits / np.maximum(uses, 1), 0.0).sum(1) / np.maximum(1, (uses > 0).sum(1))
     value, others = float(scores[0]), np.sort(scores[1:])
     tail = (1 - CONFIDENCE) / 2
