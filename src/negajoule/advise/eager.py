@@ -72,6 +72,11 @@ class EagerLaw(NamedTuple):
     smallest: float
     largest: float
 
+    @property
+    def between_new(self) -> float:
+        """Standard deviation of a further session, the mean of the others being uncertain itself."""
+        return self.between * sqrt(1.0 + 1.0 / len(self.sessions))
+
     def crossover(self, session: tuple[str, str] | None = None) -> float:
         """Parameters at which it costs as much as FP16, by the law [billion]."""
         offset = self.sessions[session] if session else 0.0
@@ -159,7 +164,7 @@ def eager_ratio(method: str, accelerator: str, parameters: float) -> tuple[Span,
         width = hypot(law.within, min(law.between, stacks))
         words = f"measured on {board} ({', '.join(key[1] for key in own)}), {_library(method)}, batch 1"
     else:
-        width = hypot(law.within, law.between)
+        width = hypot(law.within, law.between_new)
         boards = ", ".join(sorted({key[0] for key in law.sessions}))
         words = f"not measured on {accelerator}; {boards} stand in, {_library(method)}, batch 1"
     beyond = max(law.smallest / parameters, parameters / law.largest, 1.0)

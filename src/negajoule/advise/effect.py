@@ -6,7 +6,7 @@ from math import exp, hypot, log
 
 import msgspec
 
-__all__ = ["Effect", "Span", "Verdict"]
+__all__ = ["IN_USE", "Effect", "Span", "Verdict"]
 
 
 class Span(msgspec.Struct, frozen=True):
@@ -56,7 +56,10 @@ class Span(msgspec.Struct, frozen=True):
 
 
 Verdict = str
-"""``saves``, ``costs``, ``inside noise`` or ``unknown``."""
+"""``saves``, ``costs``, ``inside noise``, ``unknown`` or ``in use``."""
+
+IN_USE = "in use"
+"""Evidence and verdict of the format that the others are beside."""
 
 
 class Effect(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +74,7 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True):
         prefill_energy: of the prompt; None if unknown.
         decode_energy: of the answer; None if unknown.
         quality: what it loses, in words, with its source; empty if nothing is known.
-        evidence: what the ratios rest on.
+        evidence: what the ratios rest on; empty if there are none.
         note: what else a reader must know.
     """
 
@@ -89,6 +92,8 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def verdict(self) -> Verdict:
         """What can be claimed of its energy."""
+        if self.evidence == IN_USE:
+            return IN_USE
         if self.energy is None:
             return "unknown"
         if self.energy.saves:

@@ -5,8 +5,8 @@ formats, the interval is that of predicted ratios, as what both share cancels; e
 
 By kernels, where no run is: matrices take the measured ratio of kernels, on their share of the step alone;
 host, links and attention stay as they are (Amdahl), and the interval holds what engines differ by from that.
-Without CUDA graphs kernels wait for their host, as they did when the tables were measured, so that evidence is
-used then, too.
+Without CUDA graphs kernels wait for their host, as they did when the tables were measured, so that evidence
+is used then, too.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from negajoule.advise.effect import Effect, Span
+from negajoule.advise.effect import IN_USE, Effect, Span
 from negajoule.advise.quality import quality_of
 from negajoule.catalog import lookup
 from negajoule.errors import ConfigError
@@ -103,11 +103,11 @@ def engine_effect(predictor: Predictor, setup: ServingSetup, name: str, load: Lo
     if name == used:
         same = Span(1.0, 1.0, 1.0)
         return msgspec.structs.replace(
-            blank, energy=same, time=same, prefill_energy=same, decode_energy=same, evidence="in use",
+            blank, energy=same, time=same, prefill_energy=same, decode_energy=same, evidence=IN_USE,
             quality=quality_of(name) if name != "bf16" else "",
         )  # fmt: skip
     if not fits:
-        return msgspec.structs.replace(blank, evidence="none", note="doesn't fit the memory with this batch")
+        return msgspec.structs.replace(blank, evidence="", note="doesn't fit the memory with this batch")
     if name == "nvfp4" or not setup.cuda_graphs:
         return _by_kernels(predictor, setup, name, load, blank)
     if name == "fp8_block" and not setup.shape.is_moe:
@@ -196,7 +196,7 @@ def _decode_j(one: Prediction) -> float:
 def _by_kernels(predictor: Predictor, setup: ServingSetup, name: str, load: Load, blank: Effect) -> Effect:
     if setup.shape.is_moe:
         return msgspec.structs.replace(
-            blank, evidence="none", note="experts in this format weren't measured outside CUDA graphs"
+            blank, evidence="", note="experts in this format weren't measured outside CUDA graphs"
         )
     before = load.predict(predictor, setup)
     used = format_name(setup)
@@ -223,7 +223,7 @@ def _by_kernels(predictor: Predictor, setup: ServingSetup, name: str, load: Load
                 energy = energy.over(Span(base.energy, base.energy_low, base.energy_high))
                 time = time.over(Span(base.time, base.time_low, base.time_high))
         except ConfigError as error:
-            return msgspec.structs.replace(blank, evidence="none", note=error.message)
+            return msgspec.structs.replace(blank, evidence="", note=error.message)
         evidence = ratio.evidence
         spans.append((energy.part(share).wider(transfer), time.part(share).wider(transfer)))
     (decode_energy, decode_time), (prefill_energy, prefill_time) = spans

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from negajoule.advise.bound import PhaseBound, phase_bounds
 from negajoule.advise.eager import board_of, eager_ratio, eager_rows
-from negajoule.advise.effect import Effect, Span
+from negajoule.advise.effect import IN_USE, Effect, Span
 from negajoule.advise.engine_formats import Load, engine_effect, engine_formats, format_name, in_format
 from negajoule.advise.quality import quality_of
 from negajoule.catalog import lookup
@@ -78,6 +79,11 @@ def advise_precision(
     if engine not in ENGINES:
         raise ConfigError(f"no engine {engine!r} is known", fix=f"one of {', '.join(ENGINES)}")
     predictor = predictor or load_predictor()
+    if not (isfinite(batch) and batch >= 1 and isfinite(prompt) and prompt >= 1 and output >= 1):
+        raise ConfigError(
+            f"a batch of {batch!r} with {prompt!r} tokens in and {output!r} out can't be",
+            fix="each at least 1",
+        )
     load = Load(batch, prompt, output)
     if engine == "transformers":
         return _eager(predictor, setup, load)
@@ -208,63 +214,76 @@ def _value(effect: Effect) -> float:
 
 def _eager(predictor: Predictor, setup: ServingSetup, load: Load) -> PrecisionAdvice:
     """Advice for transformers, whose narrow formats are eager weight-only kernels."""
-    eager = msgspec.structs.replace(setup, engine="transformers", cuda_graphs=False)
+    eager = msgspec.structs.replace(setup, engine="transformers", cuda_graphs=False, weight_format="bfloat16")
+    board = board_of(setup.accelerator)
+    used = "fp16"
     phases: tuple[PhaseBound, ...] = ()
     notes: tuple[str, ...] = ()
-    board = board_of(setup.accelerator)
-    sheet = True
+    room: float | None = None
     try:
-        _ = eager.hardware
+        hardware = eager.hardware
     except CatalogError:
         if board is None:
             raise
-        sheet = False
         notes = (f"no data sheet of {setup.accelerator}: what its phases wait for and what fits isn't known",)
-    if sheet:
-        bounded = load.predict(predictor, eager)
-        phases = phase_bounds(eager, bounded)
-        notes = bounded.notes
-    parameters = setup.shape.parameters / 1e9
-    used = "fp16"
-    effects = [
-        Effect(
-            format=used,
-            fits=_fits(eager, load) if sheet else None,
-            memory_gb=setup.shape.parameters * 2 / 1e9,
-            energy=Span(1.0, 1.0, 1.0),
-            time=None,
-            evidence="in use",
-        )
-    ]
+    else:
+        room = eager.count * hardware.memory * eager.memory_share - load.batch * eager.kv_bytes(load.context)
     names = list(_EAGER)
     if any(row.accelerator == board and row.method == _MEASURED_BOARDS_ONLY for row in eager_rows()):
         names.append(_MEASURED_BOARDS_ONLY)
-    effects += [_eager_effect(setup, name, parameters, load) for name in names]
+    weights = eager.weight_bytes()
+    same = Effect(
+        format=used,
+        fits=None if room is None else weights <= room,
+        memory_gb=weights / 1e9,
+        energy=Span(1.0, 1.0, 1.0),
+        evidence=IN_USE,
+    )
+    effects = (same, *(_eager_effect(setup, name, load, room) for name in names))
+    if same.fits is False:
+        decision = _widest_eager(eager, effects, load)
+    else:
+        decision = _decide(effects, used)
+        if room is not None:
+            bounded = load.predict(predictor, eager)
+            phases, notes = phase_bounds(eager, bounded), bounded.notes
     return PrecisionAdvice(
-        decision=(decision := _decide(tuple(effects), used)),
+        decision=decision,
         change=decision.chosen != used,
         used=used,
         phases=phases,
-        effects=tuple(effects),
+        effects=effects,
         notes=notes,
     )
 
 
-def _eager_effect(setup: ServingSetup, name: str, parameters: float, load: Load) -> Effect:
-    weight = 1.0 if name == "fp8-torchao" else lookup(f"advise.bytes.{name}").value
+def _widest_eager(setup: ServingSetup, effects: tuple[Effect, ...], load: Load) -> Decision:
+    """The format to take if 16 bits don't fit."""
+    fitting = [one for one in effects if one.fits]
+    if not fitting:
+        setup.require_fit(load.batch, load.context)
+    widest = max(fitting, key=lambda one: one.memory_gb or 0.0)
+    return Decision(
+        chosen=widest.format, reason=f"fp16 doesn't fit the memory; {widest.format} is the widest that does"
+    )
+
+
+def _eager_effect(setup: ServingSetup, name: str, load: Load, room: float | None) -> Effect:
+    weight = 1.0 if name == _MEASURED_BOARDS_ONLY else lookup(f"advise.bytes.{name}").value
+    weights = setup.shape.parameters * weight
     blank = Effect(
         format=name,
-        fits=None,
-        memory_gb=parameters * weight,
-        quality=quality_of("fp8" if name == "fp8-torchao" else name),
-        evidence="none",
+        fits=None if room is None else weights <= room,
+        memory_gb=weights / 1e9,
+        quality=quality_of("fp8" if name == _MEASURED_BOARDS_ONLY else name),
+        evidence="",
     )
     if load.batch > _MOST_AT_ONCE:
         return msgspec.structs.replace(
             blank, note=f"measured at one request at a time; nothing is known of {load.batch:g}"
         )
     try:
-        span, words = eager_ratio(name, setup.accelerator, parameters)
+        span, words = eager_ratio(name, setup.accelerator, setup.shape.parameters / 1e9)
     except ConfigError as error:
         if error.code != "C113":
             raise

@@ -160,7 +160,7 @@ def _at(full: Phases, decode: float, prefill: float, setting: float, unit: str) 
     def energy(fixed: float, exponent: float) -> float:
         step_w = full.step_w * (fixed + (1.0 - fixed) * decode**exponent)
         prompt_w = full.prompt_w * (fixed + (1.0 - fixed) * prefill**exponent)
-        return step_w * step_s * full.steps / full.batch + prompt_w * prompt_s
+        return float(step_w * step_s * full.steps / full.batch + prompt_w * prompt_s)
 
     fixed, exponent = lookup("advise.clock.fixed-share"), lookup("advise.clock.exponent")
     value = energy(fixed.value, exponent.value)

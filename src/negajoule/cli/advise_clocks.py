@@ -81,8 +81,8 @@ def clocks(
     """Choose a clock or power limit of least energy that keeps limits of latency.
 
     From a measured curve (--curve), from measuring now (--measure), or else from a model with wide ranges,
-    which says so. --apply sets what was chosen through NVML while COMMAND runs; it's undone when that ends, by
-    an error or a signal too, and after a crash at the next start.
+    which says so. --apply sets what was chosen through NVML while COMMAND runs; it's undone when that ends,
+    by an error or a signal too, and after a crash at the next start.
 
     Example: negajoule advise clocks --curve curve.csv --limit-s 60 --apply -- python serve.py
     """
