@@ -52,7 +52,7 @@ def traffic(rate: float, path: Path | None, number: int) -> tuple[Trace, Trace]:
     """What tunes and what judges, at a rate."""
     if path is None:
         return poisson(rate, number, 1), poisson(rate, number, 2)
-    from negajoule.simulate.traffic import read_trace
+    from negajoule.simulate import read_trace
 
     whole = read_trace(path).at_rate(rate)
     cut = int(len(whole) * 0.6)

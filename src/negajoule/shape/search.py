@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Plan", "Shaped", "Trial", "shape"]
 
-_RUNNING = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+_RUNNING = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128)
 _BISECTIONS = 9  # leaves 0.2 % of the limit
 _TUNED_SHARE = 0.6  # of the trace; the rest judges
 _PARTS = 5  # of the judging stretch, for the interval of the gain
