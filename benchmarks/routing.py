@@ -25,7 +25,7 @@ import numpy as np
 
 from negajoule.route import Candidate, Curve, Prices, Router, assign, read_outcomes, train
 from negajoule.route.curve import frame_of, gap_recovered, share_needed, upper_hull
-from negajoule.route.evaluate import (
+from negajoule.route.evaluation import (
     evaluate,
     expected_j_of,
     fair_split,

@@ -1,10 +1,14 @@
-"""Budgets online: a price per budget that keeps the pace, above a reserve that can't be overdrawn.
+"""Budgets online: a price per budget that keeps the plan, above a reserve that can't be overdrawn.
 
 Each budget has a price in units of score. A request takes the model with the highest expected score less
 prices times uses. After it the price rises if more was used than the pace allows and falls if less; the step is
-scaled by the score at stake per unit of budget, so that it means the same for joules, grams and euros. From
-time to time the price is solved anew on recent requests for what is left of the budget, which corrects what
-steps drift to.
+scaled by the score at stake per unit of budget, so that it means the same for joules, grams and euros. Every
+few requests the price is solved anew for what is left of the budget and of the traffic.
+
+What is left of the traffic is planned without replacement: of requests of each size as many are still to come
+as earlier traffic had, less those that came. So an order that brings the dear or the hard ones first doesn't
+look like overspending. Where more of a size came than was planned the plan is wrong, and recent requests take
+its place.
 
 Prices can be wrong; ``allow`` can't: before a request is sent its sure upper bound is reserved, and a model
 whose bound doesn't fit isn't offered. In the gateway the ledger's accounts do this; here it is the same rule in
@@ -18,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from negajoule.route.assign import assign
+from negajoule.route.assignment import assign
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,10 +33,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Budget", "OnlineController"]
 
-STEP = 0.02
+STEP = 0.002
 RECENT = 400
 SOLVE_EVERY = 25
 LEAST_RECENT = 20
+SIZES = 8
+SURPRISE = 5.0
 
 
 class Budget:
@@ -83,16 +89,17 @@ class OnlineController:
         self._scores: deque[Floats] = deque(maxlen=RECENT)
         self._uses: dict[str, deque[Floats]] = {name: deque(maxlen=RECENT) for name in self.budgets}
         self._floor = dict.fromkeys(self.budgets, 0.0)
+        self._plan: _Plan | None = None
 
     def warm_start(self, score: Floats, uses: Mapping[str, Floats]) -> None:
         """Set prices by a batch solve on earlier requests.
 
         Args:
-            score: expected scores, requests x models.
+            score: expected scores, requests x models; at least one request.
             uses: expected uses by budget, requests x models.
         """
-        for row in range(max(0, len(score) - RECENT), len(score)):
-            self._remember(score[row], {name: uses[name][row] for name in self.budgets})
+        first = next(iter(self.budgets.values()))
+        self._plan = _Plan(score, {name: np.asarray(uses[name], float) for name in self.budgets}, first)
         self._solve()
 
     def prices(self) -> dict[str, float]:
@@ -171,25 +178,71 @@ class OnlineController:
     def _remember(self, score: Floats, expected: Mapping[str, Floats]) -> None:
         self._scores.append(np.asarray(score, float))
         for name, recent in self._uses.items():
-            uses = np.asarray(expected[name], float)
-            recent.append(uses)
-            count = len(recent)
-            least = float(np.nanmin(uses)) if np.isfinite(uses).any() else 0.0
-            self._floor[name] += (least - self._floor[name]) / min(count, RECENT)
+            recent.append(np.asarray(expected[name], float))
+        if self._plan is not None:
+            self._plan.note(next(iter(self._uses.values()))[-1])
+
+    def _ahead(self) -> tuple[Floats, dict[str, Floats], Floats] | None:
+        """Requests to come: scores, uses, and how many each row stands for; None if nothing is known."""
+        first = next(iter(self.budgets.values()))
+        left = max(first.expected - first.seen, 1)
+        share = 1.0
+        rows: list[tuple[Floats, dict[str, Floats], Floats]] = []
+        if self._plan is not None:
+            share = self._plan.recent_share() if self._scores else 0.0
+            weight = self._plan.weights()
+            rows.append((self._plan.score, self._plan.uses, (1.0 - share) * left * weight / weight.sum()))
+        elif len(self._scores) < LEAST_RECENT:
+            return None
+        if share > 0:
+            count = len(self._scores)
+            uses = {name: np.array(recent) for name, recent in self._uses.items()}
+            rows.append((np.array(self._scores), uses, np.full(count, share * left / count)))
+        scores = np.concatenate([row[0] for row in rows])
+        uses = {name: np.concatenate([row[1][name] for row in rows]) for name in self.budgets}
+        return scores, uses, np.concatenate([row[2] for row in rows])
 
     def _solve(self) -> None:
-        """Solve each budget's price on recent requests, the other prices held."""
-        if len(self._scores) < LEAST_RECENT:
+        """Solve each budget's price for what is left, the other prices held."""
+        ahead = self._ahead()
+        if ahead is None:
             return
-        scores = np.array(self._scores)
-        uses = {name: np.array(recent) for name, recent in self._uses.items()}
+        scores, uses, weight = ahead
         for name, budget in self.budgets.items():
+            self._floor[name] = float(weight @ np.nanmin(uses[name], axis=1) / weight.sum())
             value = scores.copy()
             for other, held in self.budgets.items():
                 if other != name and held.price:
                     value -= held.price * uses[other]
-            answer = assign(value, uses[name], budget.pace * len(value))
+            answer = assign(value * weight[:, None], uses[name] * weight[:, None], budget.left)
             if np.isfinite(answer.price):
                 budget.price = answer.price
             else:
                 budget.price = max(budget.price, float(np.ptp(value)) / max(budget.pace, 1e-12))
+
+
+class _Plan:
+    """Earlier traffic as a plan of what comes, by size: the least that a request can use of the first budget."""
+
+    def __init__(self, score: Floats, uses: Mapping[str, Floats], first: Budget) -> None:
+        self.score, self.uses = np.asarray(score, float), uses
+        size = np.nanmin(uses[first.name], axis=1)
+        self._edges = np.quantile(size, np.arange(1, SIZES) / SIZES)
+        self._size = np.searchsorted(self._edges, size)
+        self._rows = np.bincount(self._size, minlength=SIZES).astype(float)
+        self._planned = first.expected * self._rows / len(size)
+        self._came = np.zeros(SIZES)
+
+    def note(self, use: Floats) -> None:
+        """A request came."""
+        self._came[int(np.searchsorted(self._edges, np.nanmin(use)))] += 1
+
+    def weights(self) -> Floats:
+        """How many requests to come each row stands for, up to a factor."""
+        left = np.maximum(self._planned - self._came, 1e-3 * self._planned + 1e-9)
+        return np.asarray(left[self._size] / self._rows[self._size])
+
+    def recent_share(self) -> float:
+        """How far recent requests take the plan's place: as more of a size came than was planned."""
+        excess = float(np.maximum(self._came - self._planned, 0.0).sum())
+        return min(SURPRISE * excess / max(float(self._planned.sum()), 1.0), 1.0)

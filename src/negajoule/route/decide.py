@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from math import inf
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +17,7 @@ from msgspec import structs
 
 from negajoule.route.energy import NORMAL_90, EnergyCorrection
 from negajoule.route.learn import FeedbackTracker
-from negajoule.route.mix import caution_after, doubt_of, mixed_choice, safe_choice
+from negajoule.route.mix import LONE_DOUBT, caution_after, choose_one, traffic_doubt
 from negajoule.route.pool import Candidate, CandidateView, Prices, RouteDecision
 from negajoule.route.predict import Prediction, Predictor
 from negajoule.route.router_file import load_router_file
@@ -55,6 +56,9 @@ class Router:
         self.feedback = FeedbackTracker(file.transfer, file.noise, len(file.tasks))
         self.energy = EnergyCorrection()
         self._column = {model: column for column, model in enumerate(file.models)}
+        self._phases = list(zip(file.input_j.tolist(), file.output_j.tolist(), strict=True))
+        self._means = list(zip(file.mean_score.tolist(), file.mean_energy_j.tolist(), strict=True))
+        self._mean_spread, self._high_spread = file.length_spread**2 / 2, NORMAL_90 * file.length_spread
         self._recent: deque[float] = deque(maxlen=RECENT)
         self._novelty = file.usual_novelty
         self._explore, self._random, self._allowance_j = explore, random.Random(seed), 0.0
@@ -88,14 +92,12 @@ class Router:
         prices = prices or Prices()
         prediction = self.predictor.predict(text)
         self._note(float(prediction.novelty))
-        views, worth, error = self._views(prediction, tokens_in, candidates, prices)
-        doubt = float(doubt_of(prediction.novelty, self._novelty, self.file.usual_novelty))
+        views = self._views(prediction, tokens_in, candidates, prices)
+        novelty = float(prediction.novelty)
+        doubt = max(traffic_doubt(self._novelty, self.file.usual_novelty), LONE_DOUBT * novelty)
         blind = self._blind(candidates, prices)
-        caution = caution_after(self.feedback.judged)
-        choice = safe_choice(
-            worth[None, :], error[None, :], np.array([doubt]), np.array([blind]), caution=caution
-        )
-        chosen = int(choice.chosen[0])
+        worth, error = [view.worth for view in views], [view.error for view in views]
+        chosen = choose_one(worth, error, doubt, blind, caution_after(self.feedback.judged))
         chosen, propensity, explored = self._maybe_explore(chosen, views)
         task = int(np.argmax(prediction.task))
         return RouteDecision(
@@ -106,7 +108,7 @@ class Router:
             explored=explored,
             task=self.file.tasks[task],
             task_probability=float(prediction.task[task]),
-            novelty=float(prediction.novelty),
+            novelty=novelty,
             doubt=doubt,
             candidates=tuple(sorted(views, key=lambda view: -view.worth)),
             prices=prices,
@@ -143,23 +145,25 @@ class Router:
 
     def _views(
         self, prediction: Prediction, tokens_in: int, candidates: Sequence[Candidate], prices: Prices
-    ) -> tuple[list[CandidateView], Floats, Floats]:
-        """Expectations of every candidate, their worth and errors."""
-        file = self.file
-        known = np.clip(prediction.score + self.feedback.offset(prediction.task), 0.0, 1.0)
-        tokens = np.exp(prediction.log_tokens + file.length_spread**2 / 2)
-        high = np.exp(prediction.log_tokens + NORMAL_90 * file.length_spread)
+    ) -> list[CandidateView]:
+        """Expectations of every candidate."""
+        scores = prediction.score
+        if self.feedback.judged:
+            scores = np.minimum(np.maximum(scores + self.feedback.offset(prediction.task), 0.0), 1.0)
+        known, errors = scores.tolist(), prediction.error.tolist()
+        tokens = np.exp(prediction.log_tokens + self._mean_spread).tolist()
+        high = np.exp(prediction.log_tokens + self._high_spread).tolist()
         views = []
         for candidate in candidates:
             column = self._column.get(candidate.model)
             if column is None:
-                score, error = self._newcomer(candidate.model, known)
-                length, long_length = float(tokens.max()), float(high.max())
+                score, error = self._newcomer(candidate.model, scores)
+                length, long_length = max(tokens), max(high)
                 own_in, own_out = None, None
             else:
-                score, error = float(known[column]), float(prediction.error[column])
-                length, long_length = float(tokens[column]), float(high[column])
-                own_in, own_out = float(file.input_j[column]), float(file.output_j[column])
+                score, error = known[column], errors[column]
+                length, long_length = tokens[column], high[column]
+                own_in, own_out = self._phases[column]
             if candidate.most_tokens is not None:
                 length = min(length, candidate.most_tokens)
                 long_length = min(long_length, candidate.most_tokens)
@@ -191,7 +195,7 @@ class Router:
                 )
             )
         self._price_unknown(views, prices)
-        return views, np.array([view.worth for view in views]), np.array([view.error for view in views])
+        return views
 
     def _price_unknown(self, views: list[CandidateView], prices: Prices) -> None:
         """A candidate whose energy nobody knows counts as the dearest of the pool, when energy has a price."""
@@ -213,20 +217,20 @@ class Router:
 
     def _blind(self, candidates: Sequence[Candidate], prices: Prices) -> int:
         """What the mix takes: means of training, moved by feedback; models without means only if all lack them."""
-        file = self.file
         rate = prices.per_joule + prices.per_gram * prices.intensity_g_per_j
-        offset = self.feedback.offset(file.task_share)
-        score = np.full(len(candidates), -np.inf)
-        energy = np.full(len(candidates), 0.0)
+        offset = self.feedback.offset(self.file.task_share).tolist() if self.feedback.judged else None
+        best, taken = (-inf, -inf), 0
         for index, candidate in enumerate(candidates):
             column = self._column.get(candidate.model)
             if column is not None:
-                score[index] = file.mean_score[column] + offset[column]
-                factor = self.energy.factor(candidate.model, candidate.route)
-                energy[index] = file.mean_energy_j[column] * factor + candidate.extra_j
-        if not np.isfinite(score).any():
-            return 0
-        return mixed_choice(score, energy, rate)
+                score, energy_j = self._means[column]
+                energy_j *= self.energy.factor(candidate.model, candidate.route)
+                energy_j += candidate.extra_j
+                score += offset[column] if offset is not None else 0.0
+                worth = score - rate * energy_j, -energy_j
+                if worth > best:
+                    best, taken = worth, index
+        return taken
 
     def _maybe_explore(self, chosen: int, views: list[CandidateView]) -> tuple[int, float, bool]:
         """Now and then another model, paid from an allowance in joules that the traffic earns."""

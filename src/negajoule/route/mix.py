@@ -7,6 +7,7 @@ the lower confidence bound. The bound widens with how new the traffic is, becaus
 
 from __future__ import annotations
 
+from math import hypot, inf
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -16,14 +17,23 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["CAUTION", "Choice", "caution_after", "doubt_of", "mixed_choice", "safe_choice"]
+__all__ = [
+    "CAUTION",
+    "Choice",
+    "caution_after",
+    "choose_one",
+    "doubt_of",
+    "mixed_choice",
+    "safe_choice",
+    "traffic_doubt",
+]
 
 CAUTION = 2.0
-SHIFT_BEGINS = 2.0
-SHIFT_ENDS = 3.0
-LONE_DOUBT = 0.25
+SHIFT_BEGINS = 1.25
+SHIFT_ENDS = 1.75
+LONE_DOUBT = 0.1
 LEAST_USUAL = 0.02
-FADES_WITHIN = 5.0
+FADES_WITHIN = 2.0
 
 
 class Choice(NamedTuple):
@@ -70,20 +80,35 @@ def safe_choice(
     return Choice(chosen, blind, np.where(take, gain, 0.0), bound)
 
 
-def doubt_of(novelty: Floats, recent: float, usual: float) -> Floats:
-    """How far to distrust predictions, 0..1: by how new traffic is, and less by how new a prompt is.
+def choose_one(worth: list[float], error: list[float], doubt: float, blind: int, caution: float) -> int:
+    """``safe_choice`` for one prompt, in plain numbers because it is asked on every request."""
+    learned = max(range(len(worth)), key=worth.__getitem__)
+    if learned == blind or worth[blind] == -inf:
+        return learned
+    margin = caution * doubt * hypot(error[learned], error[blind])
+    return learned if worth[learned] - worth[blind] > margin else blind
 
-    A benchmark can be new although each of its prompts resembles an old one, so the mean novelty of recent
-    traffic is asked: no doubt up to twice training's own, full doubt from three times on. A single strange
-    prompt in familiar traffic gets a quarter: such prompts occurred in training, too.
+
+def traffic_doubt(recent: float, usual: float) -> float:
+    """How far to distrust predictions because traffic is new, 0..1.
+
+    A benchmark can be new although each of its prompts resembles an old one, so the mean over recent traffic
+    is asked: no doubt up to 1.25 times training's own novelty, full doubt from 1.75 times on.
 
     Args:
-        novelty: of the prompts, 0..1.
-        recent: mean novelty of recent traffic.
+        recent: mean novelty of recent prompts.
         usual: mean novelty of the training queries, out of fold.
     """
     shift = (recent / max(usual, LEAST_USUAL) - SHIFT_BEGINS) / (SHIFT_ENDS - SHIFT_BEGINS)
-    return np.maximum(min(max(shift, 0.0), 1.0), LONE_DOUBT * np.asarray(novelty))
+    return min(max(shift, 0.0), 1.0)
+
+
+def doubt_of(novelty: Floats, recent: float, usual: float) -> Floats:
+    """Doubt of each prompt: the traffic's, or a tenth of the prompt's own novelty if that is more.
+
+    A single strange prompt in familiar traffic is no shift: such prompts occurred in training, too.
+    """
+    return np.maximum(traffic_doubt(recent, usual), LONE_DOUBT * novelty)
 
 
 def caution_after(judged: int) -> float:

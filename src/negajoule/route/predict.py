@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["SURFACE_WEIGHT", "Prediction", "Predictor", "combine"]
+__all__ = ["SURFACE_LIMIT", "SURFACE_WEIGHT", "Prediction", "Predictor"]
 
 SURFACE_WEIGHT = 0.2
 SURFACE_LIMIT = 3.0
+_LIMIT = SURFACE_LIMIT * SURFACE_WEIGHT
 
 
 class Prediction(NamedTuple):
@@ -59,16 +60,17 @@ class Predictor:
         self._scale = SURFACE_WEIGHT / file.surface_scale
         self._width = len(file.intercept)
         self._transfer = np.diag(file.transfer).copy()
-        self._variance = file.task_error**2
+        self._tables = np.hstack([file.task_score, file.task_score**2, file.task_error**2, file.task_length])
+        self._span = max(file.familiar_high - file.familiar_low, 1e-9)
 
     def linear(self, text: str) -> tuple[Floats, Floats]:
         """The linear maps of one prompt and its similarity to each task."""
         read = excerpt(text)
         words = tokens(read)
         counts = known_terms(words, self._number)
-        features = (np.asarray(surface(read, words)) - self.file.surface_mean) * self._scale
-        limit = SURFACE_LIMIT * SURFACE_WEIGHT
-        outcome = self.file.intercept + np.clip(features, -limit, limit) @ self._surface
+        features = (np.array(surface(read, words)) - self.file.surface_mean) * self._scale
+        features = np.minimum(np.maximum(features, -_LIMIT), _LIMIT)
+        outcome: Floats = self.file.intercept + features @ self._surface
         if not counts:
             return outcome, np.zeros(len(self.file.tasks))
         rows = np.fromiter(counts, dtype=np.intp, count=len(counts))
@@ -83,40 +85,36 @@ class Predictor:
     def predict(self, text: str) -> Prediction:
         """Predict one prompt."""
         linear, similarity = self.linear(text)
-        return combine(self.file, linear, similarity, self._transfer, self._variance)
+        return self._combine(linear, similarity)
 
     def predict_all(self, texts: Sequence[str]) -> Prediction:
         """Predict many prompts."""
         pairs = [self.linear(text) for text in texts]
         linear = np.array([pair[0] for pair in pairs]).reshape(len(pairs), self._width)
         similarity = np.array([pair[1] for pair in pairs]).reshape(len(pairs), len(self.file.tasks))
-        return combine(self.file, linear, similarity, self._transfer, self._variance)
+        return self._combine(linear, similarity)
 
+    def _combine(self, linear: Floats, similarity: Floats) -> Prediction:
+        """Turn linear maps into predictions; the last axis is tasks or models.
 
-def combine(
-    file: RouterFile, linear: Floats, similarity: Floats, transfer: Floats, variance: Floats
-) -> Prediction:
-    """Turn linear maps into predictions; the last axis is tasks or models.
-
-    The variance of an expected score is that of its task's mean, how much the possible tasks differ, and, as
-    far as the prompt is new, what predictions for whole unseen tasks were wrong by in training.
-    """
-    tasks, models = len(file.tasks), len(file.models)
-    span = max(file.familiar_high - file.familiar_low, 1e-9)
-    novelty = np.clip((file.familiar_high - similarity.max(axis=-1)) / span, 0.0, 1.0)
-    fresh = novelty[..., None]
-    logits = linear[..., :tasks] * (fresh * file.caution + (1.0 - fresh) * file.sharpness)
-    task = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    task /= task.sum(axis=-1, keepdims=True)
-    known = task @ file.task_score
-    believed = 1.0 - fresh * (1.0 - file.trust)
-    raw = (
-        file.mean_score
-        + believed * (known - file.mean_score)
-        + (1.0 - fresh) * linear[..., tasks : tasks + models]
-    )
-    score = np.clip(file.offset + file.slope * raw, 0.0, 1.0)
-    between = np.maximum(task @ file.task_score**2 - known**2, 0.0)
-    error = np.sqrt(task @ variance + between / max(tasks, 1) + fresh * transfer)
-    log_tokens = task @ file.task_length + (1.0 - fresh) * linear[..., tasks + models :]
-    return Prediction(task, novelty, score, error, log_tokens)
+        The variance of an expected score is that of its task's mean, how much the possible tasks differ, and,
+        as far as the prompt is new, what predictions for whole unseen tasks were wrong by in training.
+        """
+        file = self.file
+        tasks, models = len(file.tasks), len(file.models)
+        novelty = (file.familiar_high - similarity.max(axis=-1, keepdims=True)) / self._span
+        novelty = np.minimum(np.maximum(novelty, 0.0), 1.0)
+        usual = 1.0 - novelty
+        logits = linear[..., :tasks] * (novelty * file.caution + usual * file.sharpness)
+        task = np.exp(logits - logits.max(axis=-1, keepdims=True))
+        task /= task.sum(axis=-1, keepdims=True)
+        means = task @ self._tables
+        known, squares = means[..., :models], means[..., models : 2 * models]
+        believed = 1.0 - novelty * (1.0 - file.trust)
+        raw = file.mean_score + believed * (known - file.mean_score)
+        raw += usual * linear[..., tasks : tasks + models]
+        score = np.minimum(np.maximum(file.offset + file.slope * raw, 0.0), 1.0)
+        between = np.maximum(squares - known * known, 0.0) / tasks
+        error = np.sqrt(means[..., 2 * models : 3 * models] + between + novelty * self._transfer)
+        log_tokens = means[..., 3 * models :] + usual * linear[..., tasks + models :]
+        return Prediction(task, novelty[..., 0], score, error, log_tokens)

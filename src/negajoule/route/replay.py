@@ -14,7 +14,7 @@ import numpy as np
 from negajoule.route.control import Budget, OnlineController
 from negajoule.route.energy import EnergyCorrection, expected_energy_j
 from negajoule.route.learn import FeedbackTracker
-from negajoule.route.mix import caution_after, doubt_of
+from negajoule.route.mix import caution_after, choose_one, doubt_of
 from negajoule.route.predict import Prediction, Predictor
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Replay", "Traffic", "replay_budget", "replay_price", "traffic_of"]
 
 JOULES = "energy"
+LEAST_CAUTION = 1e-3
 
 
 class Traffic(NamedTuple):
@@ -116,19 +117,14 @@ class _Learner:
     def choose(self, query: int, score: Floats, worth: Floats, price: float, fits: NDArray[np.bool_]) -> int:
         """The learned choice, or the mix's while it isn't surely better."""
         worth = np.where(fits, worth, -np.inf)
-        learned = int(np.argmax(worth))
         caution = caution_after(self.feedback.judged) if self.guard else 0.0
-        if caution < 1e-3:
-            return learned
+        if caution < LEAST_CAUTION:
+            return int(np.argmax(worth))
         file = self.traffic.file
-        means = np.where(
-            fits, file.mean_score + self._common - price * file.mean_energy_j * self.factors, -np.inf
-        )
-        blind = int(np.argmax(means))
-        error = self.traffic.prediction.error[query]
-        deviation = float(np.hypot(error[learned], error[blind]))
-        gain = worth[learned] - worth[blind]
-        return learned if gain > caution * self.doubt[query] * deviation else blind
+        means = file.mean_score + self._common - price * file.mean_energy_j * self.factors
+        blind = int(np.argmax(np.where(fits, means, -np.inf)))
+        error = self.traffic.prediction.error[query].tolist()
+        return choose_one(worth.tolist(), error, float(self.doubt[query]), blind, caution)
 
     def learn(self, query: int, model: int, used_j: float, score: float | None) -> None:
         """Take in an answer's energy [J] and, if it was judged, its score."""

@@ -128,7 +128,7 @@ def load_router_file(path: Path) -> RouterFile:
         ConfigError: C106 if the file is missing, cut short, of another schema or inconsistent.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
             header = json.loads(bytes(archive["header"]))
             arrays = {name: archive[name] for name in archive.files if name != "header"}
     except (OSError, ValueError, KeyError, EOFError, UnicodeDecodeError) as error:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import re
-from string import ascii_uppercase, digits
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ TAIL = 1000
 LONGEST = HEAD + TAIL
 
 _TOKEN = re.compile(r"\w+|[^\w\s]")
+_CAPITAL, _DIGIT = re.compile(r"[A-Z]"), re.compile(r"[0-9]")
 _CHOICES = re.compile(r"(?:^|\s)\(?[ABCD1-4][).:]\s", re.MULTILINE)
 _WH = frozenset({"who", "what", "when", "where", "which", "why", "how", "whose", "whom"})
 _CODE = ("def ", "return ", "import ", "class ", "function", "```", "();", ">>>")
@@ -92,8 +92,8 @@ def surface(text: str, words: list[str]) -> list[float]:
         math.log(many),
         len(text) / many,
         len(set(words)) / many,
-        sum(map(count, digits)) / length,
-        sum(map(count, ascii_uppercase)) / length,
+        len(_DIGIT.findall(text)) / length,
+        len(_CAPITAL.findall(text)) / length,
         0.0 if text.isascii() else (len(text.encode("utf-8", "replace")) - len(text)) / length,
         math.log1p(count("\n")),
         count(",") / many,

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["Evaluation", "FairSplit", "evaluate", "fair_split", "frontier", "price_grid", "table_text"]
 
 SPLITS = 40
+TOLERANCE = 0.005
+SAVED = 0.18
 GRID = 81
 NORMAL_95 = 1.645
 BINS = 10
@@ -158,7 +160,7 @@ def fair_split(choices: NDArray[np.intp], score: Floats, energy_j: Floats, *, se
     """Choose a price on one half so that accuracy surely holds there, read it on the other; 40 splits.
 
     On the first half the cheapest price is taken whose lower 95 % bound of the change against that half's best
-    single model isn't below 0; if there is none, the best single model itself. The lower bound of the result
+    single model is no more than half a point down (a test of non-inferiority); if there is none, the best single model itself. The lower bound of the result
     takes each query's mean change over the splits that read it as one sample.
 
     Args:
@@ -178,7 +180,7 @@ def fair_split(choices: NDArray[np.intp], score: Floats, energy_j: Floats, *, se
         best = frame_of(score[first], energy_j[first]).best
         difference = taken_score[:, first] - score[first, best]
         low = difference.mean(axis=1) - NORMAL_95 * difference.std(axis=1) / np.sqrt(first.sum())
-        passing = np.flatnonzero(low >= 0)
+        passing = np.flatnonzero(low >= -TOLERANCE)
         if len(passing):
             row = passing[np.argmin(taken_j[passing][:, first].mean(axis=1))]
             change, used = taken_score[row, second] - score[second, best], taken_j[row, second]
@@ -190,7 +192,7 @@ def fair_split(choices: NDArray[np.intp], score: Floats, energy_j: Floats, *, se
     each = change_sum[count > 0] / count[count > 0]
     low_bound = float(each.mean() - NORMAL_95 * each.std() / np.sqrt(len(each)))
     share = float(np.mean(shares))
-    return FairSplit(share, float(each.mean()), low_bound, share <= 0.82 and low_bound >= -0.005)
+    return FairSplit(share, float(each.mean()), low_bound, share <= 1 - SAVED and low_bound >= -TOLERANCE)
 
 
 def evaluate(file: RouterFile, outcomes: Outcomes, *, safe: bool = True) -> Evaluation:

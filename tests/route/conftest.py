@@ -1,0 +1,15 @@
+"""One small router for all tests of the room."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("sklearn", reason="training needs scikit-learn: pip install 'negajoule[route]'")
+
+from negajoule.route import train  # noqa: E402
+from route.world import made_up  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def router_file():
+    return train(made_up())
