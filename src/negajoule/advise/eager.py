@@ -28,7 +28,7 @@ _FILE = Path(__file__).with_name("eager_measured.csv")
 _WIDE = 1.645  # half-width of a 90 % interval in standard deviations
 _ENOUGH = 4  # sessions that tell how far sessions differ
 _OUTSIDE = 2.0  # the factor beyond the measured range at which an answer is refused
-_ALIKE = {"a100": "A800", "a100 40gb": "A800"}  # boards with the same processor
+_ALIKE = {"a100": "a800", "a100 40gb": "a800"}  # boards with the same processor
 
 
 class EagerRow(NamedTuple):
@@ -174,7 +174,7 @@ def eager_ratio(method: str, accelerator: str, parameters: float) -> tuple[Span,
 def board_of(accelerator: str) -> str | None:
     """The measured board that has this name or the same processor; None if there's none."""
     words = accelerator.lower().replace("nvidia", "").replace("geforce", "").replace("-", " ").strip()
-    words = _ALIKE.get(words, words).lower()
+    words = _ALIKE.get(words, words)
     return next((row.accelerator for row in eager_rows() if row.accelerator.lower() == words), None)
 
 
