@@ -16,6 +16,10 @@
 - ``prune``, ``prune_heads``, ``vocabulary``: steps that take parts out
 - ``onnx_files``, ``torch_int8``: steps that quantise
 - ``shape``: random weights, for what a shape costs
+- ``gguf_recipes``, ``four_bits``, ``calibration``: generative models in other formats, four bits by texts
+- ``ladder``, ``generative_worker``: a generative model in several formats, each in its own process
+- ``passages``, ``forced``: texts that judge it, and the probability that an engine gives to each token
+- ``adapters``, ``four_bit_layers``, ``qlora``: fine-tuning with adapters, on 4-bit weights too, guarded
 - ``toolbox``: the optional libraries
 """
 

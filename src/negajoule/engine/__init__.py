@@ -20,9 +20,10 @@ from negajoule.engine.fake import FakeEngine
 from negajoule.engine.llama import LlamaEngine
 from negajoule.engine.protocol import Engine, ModelCard, Progress, Result, Task, Timings
 from negajoule.engine.rewrite import open_weights, rewrite, values_of
-from negajoule.engine.siblings import SIBLING_FORMATS, precision_sibling
+from negajoule.engine.siblings import OUTPUT_MATRIX, SIBLING_FORMATS, precision_sibling
 
 __all__ = [
+    "OUTPUT_MATRIX",
     "SIBLING_FORMATS",
     "Assembly",
     "Engine",
