@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import resource
 import sys
+import threading
 import time
 from importlib import import_module
 from pathlib import Path
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 KIBIBYTE = 1024
+PARENT_CHECK_S = 2.0
 
 
 class _Worker:
@@ -151,8 +153,16 @@ def _serve(orders: IO[bytes], replies: IO[bytes]) -> None:
 _SMALLER = "take a smaller batch (--batch), shorter texts (--max-length) or fewer recipes at once"
 
 
+def _end_with(parent: int) -> None:
+    """End when the study is gone: a worker that nobody listens to would train on for hours."""
+    while os.getppid() == parent:
+        time.sleep(PARENT_CHECK_S)
+    os._exit(1)
+
+
 def main() -> None:
     """Obey orders from standard input until told to end."""
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     _serve(sys.stdin.buffer, replies)
