@@ -84,6 +84,7 @@ CODES: dict[str, str] = {
     "R111": "This API key isn't allowed to do that, or a foreign web page sent the request.",
     "R112": "The request, or sending it, took too long.",
     "R113": "The request isn't sound HTTP, or its header is too large.",
+    "R114": "The file or batch is in a state that doesn't allow that.",
     "K101": "A model can't be loaded, or isn't of a kind that the recipe works on.",
     "K102": "Labelled texts can't be used: one class only, no text, or labels that the model doesn't know.",
     "K103": "A recipe is malformed or doesn't exist.",
