@@ -14,16 +14,25 @@ import csv
 import gzip
 import json
 import os
+import sys
 from collections import defaultdict
 from math import exp, log
 from pathlib import Path
 from statistics import median, quantiles
 
 import msgspec
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from fitting.serving_energy import CHOICES, V2, V3, missed_by, study_of
+from fitting.serving_fit import coefficients_of, fit
+from fitting.serving_residuals import PROCESSES, residuals_of
+from fitting.serving_runs import read_old_runs, read_runs
 
 from negajoule.advise import advise_precision, eager_law, eager_rows
 from negajoule.errors import NegajouleError
-from negajoule.physics.serving import ServingSetup, load_predictor, shape_of
+from negajoule.physics.serving import Predictor, ServingSetup, load_predictor, shape_of
 
 SEED = {"carbon": (0.0095, 0.0016), "time": (0.016, 0.0059)}
 """The row behind the claims: kgCO2e of 20,000 samples, seconds of one; 16 bits, then QLoRA with FP4."""
@@ -35,6 +44,8 @@ PAIRS = (
     ("Qwen/Qwen3-VL-235B-A22B-Instruct", "B200", 4),
     ("Qwen/Qwen3-VL-235B-A22B-Instruct", "H100", 8),
 )
+LEFT_OUT = "Qwen3-VL-235B"  # the models judged
+FAMILY = "235B"  # and all that share their layout
 SHAPE = "qwen3-235b-a22b"
 PROMPT = 1000.0  # tokens, pictures included; the ratio hardly depends on it
 
@@ -50,13 +61,28 @@ def ratio(one: dict[str, str], other: dict[str, str], column: str) -> float:
     return float(one[column]) / float(other[column])
 
 
-def eight_bits(data: Path) -> list[dict[str, float | str]]:
+def without(data: Path, words: str) -> Predictor:
+    """The predictor, fitted to the runs of all other models than those with these words in their name."""
+    study = study_of(read_runs(data / V3) + read_old_runs(data / V2))
+    kept = study.subset(np.array([words not in pair for pair in study.pairs]))
+    theta = fit(kept.columns, CHOICES[0])
+    return Predictor(
+        msgspec.structs.replace(
+            load_predictor().model,
+            coefficients=coefficients_of(theta)._asdict(),
+            residuals=residuals_of(
+                kept.runs, missed_by(theta, kept.columns), kept.columns.weight, PROCESSES[0]
+            ),
+        )
+    )
+
+
+def eight_bits(data: Path, predictor: Predictor) -> list[dict[str, float | str]]:
     """Measured and predicted ratios of 8-bit runs to those in bfloat16, same model, task and accelerators."""
     table: dict[tuple[str, str, int, str, int], dict[str, str]] = {}
     for row in rows_of(data / "serving" / "mlenergy_v3_llm.csv.gz"):
         batch = int(row["max_num_seqs"])
         table[row["model_id"], row["gpu_model"], int(row["num_gpus"]), row["task"], batch] = row
-    predictor = load_predictor()
     found: list[dict[str, float | str]] = []
     for model, gpu, count in PAIRS:
         for (name, on, number, task, batch), plain in sorted(table.items()):
@@ -174,10 +200,10 @@ def main() -> None:
         f"{speed[1] / speed[0]:.2f} times faster"
     )
 
-    cells = eight_bits(data)
+    cells = eight_bits(data, without(data, LEFT_OUT))
     print(
         "FP8 with block scales beside bfloat16, vLLM, Qwen3-VL-235B, as many accelerators: "
-        "measured (predicted)"
+        f"measured (predicted, {LEFT_OUT} left out of the fit)"
     )
     for cell in cells:
         print(
@@ -191,10 +217,12 @@ def main() -> None:
         "fp8_energy_least": min(float(cell["energy"]) for cell in cells),
         "fp8_cost_more": sum(float(cell["energy"]) > 1 for cell in cells),
     }
-    for what in ("energy", "time"):
-        errors = [abs(log(float(cell[what]) / float(cell[f"{what}_predicted"]))) for cell in cells]
-        wide = figures[f"fp8_error_{what}_90"] = quantiles(errors, n=10)[-1]
-        print(f"  90 % of errors of the predicted ratio of {what}: below {wide:.2f} (logarithm)")
+    families = eight_bits(data, without(data, FAMILY))
+    for words, ending, judged in ((LEFT_OUT, "", cells), (FAMILY, "_family", families)):
+        for what in ("energy", "time"):
+            errors = [abs(log(float(cell[what]) / float(cell[f"{what}_predicted"]))) for cell in judged]
+            wide = figures[f"fp8_error_{what}_90{ending}"] = quantiles(errors, n=10)[-1]
+            print(f"  90 % of errors of the ratio of {what}, {words} left out: below {wide:.2f} (logarithm)")
 
     for name, ratios in sorted(four_bits(data).items()):
         if name == "error":

@@ -92,6 +92,15 @@ def test_a_model_that_does_not_fit_is_given_the_widest_format_that_does():
     assert caught.value.code == "C112"
 
 
+def test_block_scales_in_use_are_not_said_to_be_left_with_profit():
+    setup = in_format(setup_of(), "fp8_block")
+    back, forth = advise_precision(setup, 64, 500, 300), advise_precision(setup_of(), 64, 500, 300)
+    assert back.used == "fp8_block"
+    assert not back.change
+    assert effect(back, "bf16").energy.value == pytest.approx(1 / effect(forth, "fp8_block").energy.value)
+    assert effect(back, "fp8").verdict == "unknown"
+
+
 def test_a_published_narrow_format_is_kept():
     advice = advise_precision(setup_of("gpt-oss-120b", "b200"), 64, 500, 300)
     assert advice.used == "mxfp4"

@@ -44,6 +44,11 @@ class Span(msgspec.Struct, frozen=True):
             self.value * exp(hypot(log(self.high / self.value), by)),
         )
 
+    @property
+    def inverse(self) -> Span:
+        """The ratio of the unchanged to the changed."""
+        return Span(1.0 / self.value, 1.0 / self.high, 1.0 / self.low)
+
     def over(self, other: Span) -> Span:
         """This ratio divided by another, their errors independent."""
         return Span.around(self.value / other.value, hypot(self.half_width, other.half_width))

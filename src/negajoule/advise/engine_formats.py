@@ -112,6 +112,8 @@ def engine_effect(predictor: Predictor, setup: ServingSetup, name: str, load: Lo
         return _by_kernels(predictor, setup, name, load, blank)
     if name == "fp8_block" and not setup.shape.is_moe:
         return _between(predictor, setup, load, blank)
+    if used == "fp8_block" and not setup.shape.is_moe:
+        return _back(predictor, setup, name, load, blank)
     return _by_runs(predictor, setup, other, load, blank)
 
 
@@ -175,6 +177,18 @@ def _between(predictor: Predictor, setup: ServingSetup, load: Load, blank: Effec
         evidence=f"between {best.evidence}, scaled by rows, and {worst.evidence}, waiting for their host",
         note="; ".join(filter(None, ("no dense model was run in this format", best.note))),
     )
+
+
+def _back(predictor: Predictor, setup: ServingSetup, name: str, load: Load, blank: Effect) -> Effect:
+    """Another format beside block scales of a dense model: the way back to bfloat16, else nothing is known."""
+    if name != "bf16":
+        return msgspec.structs.replace(blank, note="no dense model was run in fp8_block to compare with")
+    forth = _between(
+        predictor, in_format(setup, "bf16"), load, msgspec.structs.replace(blank, format="fp8_block")
+    )
+    spans = ("energy", "time", "prefill_energy", "decode_energy")
+    known = {part: span.inverse for part in spans if (span := getattr(forth, part)) is not None}
+    return msgspec.structs.replace(forth, format=name, **known)
 
 
 def _hull(one: Span, other: Span) -> Span:

@@ -16,6 +16,7 @@ from negajoule.catalog import lookup
 from negajoule.errors import CatalogError, ConfigError
 from negajoule.physics.serving import load_predictor
 from negajoule.profile import best_precision, is_tie
+from negajoule.profile.choice import width_bits
 from negajoule.units import Decision
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def advise_precision_from(profile: Profile, batch: float, prompt: float, output:
         ConfigError: (C113) beyond twice the measured ranges, (C107) if costs are missing.
     """
     decision = best_precision(profile, batch, prompt, output)
-    widest = profile.formats[0]
+    widest = max(profile.formats, key=width_bits)
     notes = []
     for part in ("prefill", "decode"):
         verdict = best_precision(profile, batch, prompt, output, part=part)
