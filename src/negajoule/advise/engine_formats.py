@@ -180,7 +180,7 @@ def _between(predictor: Predictor, setup: ServingSetup, load: Load, blank: Effec
 
 
 def _back(predictor: Predictor, setup: ServingSetup, name: str, load: Load, blank: Effect) -> Effect:
-    """Another format beside block scales of a dense model: the way back to bfloat16, else nothing is known."""
+    """Another format beside block scales of a dense model: bfloat16 by the way back, of others nothing."""
     if name != "bf16":
         return msgspec.structs.replace(blank, note="no dense model was run in fp8_block to compare with")
     forth = _between(

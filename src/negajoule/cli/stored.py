@@ -174,6 +174,18 @@ STORED: tuple[Place, ...] = (
         "which grid source failed last and until when it is left alone; never a key",
         "the source answers again",
     ),
+    Place(
+        "batches",
+        "batches/*",
+        "batches that clients left here: endpoint, times, counts, metadata, name of the API key",
+        "batch_keep_days after they were made",
+    ),
+    Place(
+        "files of batches",
+        "batches/files/*",
+        "PROMPTS AND ANSWERS of batches, with the file's name and its owner's API key's name",
+        "their owner deletes them, or batch_keep_days later",
+    ),
     Place("calibration", "calibration.json", "watts of this machine, as it was calibrated", "you remove it"),
     Place(
         "calibrations of serving",
@@ -187,6 +199,13 @@ STORED: tuple[Place, ...] = (
         "times, CPU times and energies of a model's phases, with processor and hash of the machine's id",
         "you remove them",
     ),
+    Place(
+        "boards held at a setting",
+        "boards/*.json",
+        "power limit of a GPU before it was changed, with its UUID and the process that changed it",
+        "the setting is undone",
+    ),
+    Place("curve of clocks", "curve.csv", "energy and time by clock or power limit", "you remove it"),
     Place(
         "siblings of the packaged model",
         "models/*",
@@ -211,7 +230,7 @@ MEMORY: dict[str, str] = {
 """What a running server keeps in memory once you switch it on, by setting; it reaches no disk."""
 
 NEVER: tuple[str, ...] = (
-    "prompts, answers, and what stands in them: they pass through memory only",
+    "prompts, answers, and what stands in them: they pass through memory only, but for files of batches",
     "API keys in clear, of yours and of upstreams: ours as hashes, theirs in the environment that you set",
     "addresses, cookies and names of programs of clients",
     "contents of a chat archive (negajoule estimate --chatgpt-export)",
