@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from negajoule.extras import require
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     import uvicorn
 
@@ -30,10 +31,16 @@ if TYPE_CHECKING:
     from negajoule.engine import Engine
     from negajoule.gateway import Accounts, BudgetedBackend, Door, Fleet, Gateway
     from negajoule.gateway.backend import Backend
+    from negajoule.gateway.batches import Batches
     from negajoule.gateway.prices import Tariff
+    from negajoule.gateway.shaped import ShapedBackend
+    from negajoule.instrument import Here
     from negajoule.meter import Splitter
+    from negajoule.shape.live import HoldRule
 
 __all__ = ["serve"]
+
+J_PER_KWH = 3.6e6
 
 
 @click.command()
@@ -64,7 +71,7 @@ def serve(
     Without --upstream, and without [[upstream]] tables in negajoule.toml, it runs a small real model itself.
     NEGAJOULE_UPSTREAM_KEY is sent to an upstream as its key. Once there is an API key (negajoule keys),
     nobody is answered without one; to listen to others than this machine, one is needed. SIGHUP makes it read
-    keys, certificate, upstreams, limits and log settings again.
+    keys, certificate, upstreams, rules of shaping, limits and log settings again.
 
     Example: negajoule serve --upstream http://127.0.0.1:8000
     """
@@ -163,8 +170,9 @@ def _serve(
             Degrading(settings["budget_output_tokens"], _cheaper(settings)),
             tariff,
         )
+        shaped = _shaped(budgeted, settings, accounts, here)
         app = create_app(
-            backend=_cached(_shaped(budgeted, settings, accounts), settings, splitter, accounts),
+            backend=_cached(shaped, settings, splitter, accounts),
             accounts=accounts,
             splitter=splitter,
             ledger=ledger,
@@ -172,14 +180,15 @@ def _serve(
             door=front.door,
             limits=Limits.of(settings),
             tracer=find_tracer(),
+            batches=_batches(settings),
         )
         server = _server(front, app, uvicorn_options(lambda: app.limits))
         # uvicorn would send the signal again once it has stopped, and so kill us before the books are closed.
         server.capture_signals = lambda: _stop_on_signals(server)  # type: ignore[method-assign]
-        renewal = None
+        renewals = [partial(_shape_renewal, shaped=shaped)]
         if fleet is not None:
-            renewal = partial(upstreams.renewal, fleet=fleet, here=here, after=rates.forget_estimates)
-        reload = Reload(front.arguments, app, front.certificate, lambda: upstreams.secrets, renewal)
+            renewals.append(partial(upstreams.renewal, fleet=fleet, here=here, after=rates.forget_estimates))
+        reload = Reload(front.arguments, app, front.certificate, lambda: upstreams.secrets, renewals)
         signal.signal(signal.SIGHUP, reload)
         outcome: list[int] = []
         if play:
@@ -197,15 +206,42 @@ def _serve(
     return outcome[0] if outcome else 0
 
 
-def _shaped(backend: BudgetedBackend, settings: Settings, accounts: Accounts) -> Backend:
-    """The backend behind queues that hold calls, if ``[[shape]]`` tables want that."""
+def _shaped(backend: BudgetedBackend, settings: Settings, accounts: Accounts, here: Here) -> ShapedBackend:
+    """The backend behind queues that hold calls as ``[[shape]]`` tables say."""
+    from negajoule.gateway.shaped import ShapedBackend
+
+    return ShapedBackend(backend, _rules(settings), accounts.metrics, partial(_carbon_g_per_kwh, here))
+
+
+def _rules(settings: Settings) -> Sequence[HoldRule]:
     found = settings.table("shape")
     if found is None:
-        return backend
-    from negajoule.gateway.shaped import ShapedBackend
+        return ()
     from negajoule.shape.live import read_rules
 
-    return ShapedBackend(backend, read_rules(*found), accounts.metrics)
+    return read_rules(*found)
+
+
+def _shape_renewal(settings: Settings, *, shaped: ShapedBackend) -> Callable[[], None]:
+    """What puts the rules of changed ``[[shape]]`` tables in place; nothing happens before."""
+    rules = _rules(settings)
+    return lambda: shaped.replace(rules)
+
+
+def _carbon_g_per_kwh(here: Here) -> float:
+    """The grid's intensity now [gCO2e/kWh]; NaN where no source tells that of the hour."""
+    now = None if here.grid is None else here.grid.now()
+    return math.nan if now is None or now.is_fallback else now.intensity.value * J_PER_KWH
+
+
+def _batches(settings: Settings) -> Batches | None:
+    """What clients may leave here, if they may."""
+    if not settings["batches"]:
+        return None
+    require("python_multipart", extra="serve", purpose="take files of batches")
+    from negajoule.gateway.batches import Batches, BatchLimits
+
+    return Batches(BatchLimits.of(settings))
 
 
 def _cached(backend: Backend, settings: Settings, splitter: Splitter, accounts: Accounts) -> Backend:
