@@ -101,6 +101,13 @@ def test_block_scales_in_use_are_not_said_to_be_left_with_profit():
     assert effect(back, "fp8").verdict == "unknown"
 
 
+def test_what_is_not_known_of_quality_is_said():
+    advice = advise_precision(setup_of("qwen3-235b-a22b", "b200", 4), 64, 500, 300)
+    assert advice.decision.chosen == "mxfp4"
+    assert "not known" in advice.decision.reason
+    assert "only gpt-oss" in effect(advice, "mxfp4").note
+
+
 def test_a_published_narrow_format_is_kept():
     advice = advise_precision(setup_of("gpt-oss-120b", "b200"), 64, 500, 300)
     assert advice.used == "mxfp4"

@@ -124,6 +124,8 @@ def _by_runs(
     widths = []
     model = predictor.model
     notes = []
+    if blank.format == "mxfp4":
+        notes.append("only gpt-oss was run in mxfp4, as published")
     in_both = "fp8_block" in (blank.format, format_name(setup)) and setup.shape.is_moe
     for index, what in enumerate(("energy", "time")):
         if in_both and format_name(setup) == "bf16":

@@ -170,7 +170,7 @@ def _decide(effects: tuple[Effect, ...], used: str) -> Decision:
         best = min(saving, key=_value)
         span = best.energy
         assert span is not None
-        loses = f"; {best.quality}" if best.quality else ""
+        loses = f"; {best.quality or 'what a model converted to it loses is not known'}"
         return Decision(
             chosen=best.format,
             runner_up=used,
