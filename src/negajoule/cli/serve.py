@@ -47,7 +47,14 @@ J_PER_KWH = 3.6e6
 @click.option("--host", default=None, help="Address to listen on.")
 @click.option("--port", type=int, default=None, help="Port to listen on; 0 picks a free one.")
 @click.option("--upstream", default=None, help="URL of an OpenAI-compatible server to put behind this one.")
-@click.option("--model-file", type=click.Path(), default=None, help="GGUF file instead of the bundled model.")
+@click.option(
+    "--model-file",
+    "--model",
+    "model_file",
+    type=click.Path(),
+    default=None,
+    help="GGUF file instead of the bundled model.",
+)
 @click.option("--fake-engine", is_flag=True, help="A labelled fake instead of a model, for tests and tours.")
 @click.option("--zone", default=None, help="Where the electricity is used, e.g. FR or US-CAL-CISO.")
 @click.option("--slots", type=int, default=None, help="Requests the embedded engine works on at once.")
