@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ET
 import msgspec
 import pytest
 
+from negajoule.cli.compress import show
 from negajoule.compress.artefact import ABOUT, Artefact
 from negajoule.compress.judge import comparable, judge
 from negajoule.compress.model_card import card_of, write_cards
@@ -189,3 +190,11 @@ class TestShown:
 
     def test_notes_say_that_joules_are_modelled(self, study):
         assert any(note.startswith("energies are modelled") for note in study().notes)
+
+    def test_the_table_names_each_artefact_and_what_may_be_claimed(self, study, capsys, tmp_path):
+        show(study(), tmp_path)
+        out = capsys.readouterr().out
+        assert all(name in out for name in BASE_J)
+        assert "same: no difference in energy beyond noise" in out
+        assert "best within one point, chosen on the validation part: half" in out
+        assert "engine alone 2" in out
