@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from negajoule.errors import CatalogError, ConfigError
-from negajoule.physics.serving import ServingSetup, shape_of
+from negajoule.physics.serving import ServingSetup, load_predictor, shape_of
 from negajoule.physics.serving.setup_inputs import inputs_of
 
 
@@ -100,7 +100,17 @@ def test_formats_halve_what_is_read() -> None:
     sixteen, eight = inputs_of(setup_of()), inputs_of(setup_of(weight_format="fp8"))
     assert eight.dense_bytes == sixteen.dense_bytes / 2
     assert (eight.is_fp8, eight.is_block) == (1.0, 0.0)
-    assert inputs_of(setup_of("qwen3-8b", weight_format="fp8")).is_block == 1.0
+    assert inputs_of(setup_of("qwen3-30b-a3b", weight_format="fp8")).is_block == 1.0
+
+
+def test_a_dense_model_with_block_scales_is_told_and_widened() -> None:
+    """The kernels' waits were fitted on experts; taken for a dense model they'd multiply its energy."""
+    block, row = (setup_of(name, weight_format="fp8") for name in ("qwen3-8b", "llama-3.1-8b"))
+    asked = {"batch": 16, "tokens_in": 300, "tokens_out": 300}
+    told, plain = load_predictor().predict(block, **asked), load_predictor().predict(row, **asked)
+    assert any("scales by rows stand in" in note for note in told.notes)
+    assert told.energy_half_width > plain.energy_half_width
+    assert told.energy_per_token_j < 2.0 * plain.energy_per_token_j
 
 
 def test_graphs_reach_as_far_as_the_engine_captures() -> None:

@@ -363,6 +363,8 @@ class Predictor:
             widen("engine", f"no run of {setup.engine} was measured; {ENGINES[0]} stands in")
         if not setup.cuda_graphs:
             widen("engine", "steps without CUDA graphs weren't measured")
+        if setup.shape.block_scales and not setup.shape.is_moe and number_format(setup.format) == "fp8":
+            widen("engine", "no dense model with scales by blocks was measured; scales by rows stand in")
         low, high = self.model.ranges["active"]
         active = setup.shape.active_parameters
         if not low / _OUTSIDE <= active <= high * _OUTSIDE:

@@ -57,7 +57,7 @@ def inputs_of(setup: ServingSetup) -> Inputs:
         is_blackwell=float(hardware.generation == "blackwell"),
         is_ampere=float(hardware.generation == "ampere"),
         expert_layers=float(shape.expert_layers),
-        is_block=float(form == "fp8" and shape.block_scales),
+        is_block=float(form == "fp8" and shape.block_scales and shape.is_moe),
         graph_limit=_graph_limit(setup),
         is_old=float(setup.engine in _OLD_ENGINES),
         is_slow_host=float(setup.slow_host),
