@@ -34,6 +34,7 @@ __all__ = [
     "AdapterReport",
     "Adapting",
     "adapt",
+    "do_adapter_job",
     "gradient_gap",
     "judge_texts",
     "run_adapter_job",
@@ -277,7 +278,13 @@ def _weight_bytes(model: Any) -> int:  # noqa: ANN401
     return size
 
 
-def _do(job: AdapterJob) -> AdapterReport:
+def do_adapter_job(job: AdapterJob) -> AdapterReport:
+    """Do a job in this process.
+
+    Raises:
+        CompressError: (K101) if the model can't be loaded, (K102) for too few texts, (K104) see ``adapt``.
+        ExtraMissingError: (X101) if a library is missing.
+    """
     lib = torch()
     lib.set_num_threads(job.threads)
     how = job.adapting
@@ -328,7 +335,7 @@ def main() -> None:
     os.dup2(2, 1)
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=AdapterJob)
     try:
-        report = _do(job)
+        report = do_adapter_job(job)
     except NegajouleError as error:
         report = AdapterReport(error=(error.code, error.message, error.fix))
     except MemoryError:
