@@ -108,6 +108,14 @@ SETTINGS: dict[str, Setting] = {
         Setting("cache_entries", int, 10_000, "most answers that are kept"),
         Setting("cache_bytes", int, 67_108_864, "most bytes that kept answers take"),
         Setting("cache_ttl_s", float, 3600.0, "how long a kept answer is given again, in seconds"),
+        Setting(
+            "batches", bool, True, "may clients leave batches here, with prompts that are stored until then"
+        ),
+        Setting("batch_file_bytes", int, 209_715_200, "largest file of requests that a batch may have"),
+        Setting("batch_store_bytes", int, 2_147_483_648, "most bytes that files of batches take together"),
+        Setting("batch_lines", int, 50_000, "most requests in a batch"),
+        Setting("batch_at_once", int, 64, "requests of batches that run, or are held, at once"),
+        Setting("batch_keep_days", float, 30.0, "days after which files of batches are deleted"),
         Setting("upstream_timeout_s", float, 600.0, "longest silence of an upstream server, in seconds"),
         Setting("upstream_tries", int, 3, "times an upstream server is asked before its answer begins"),
     )
@@ -267,6 +275,11 @@ _AT_LEAST: dict[str, float] = {
     "upstream_timeout_s": 0.1,
     "upstream_tries": 1,
     "budget_output_tokens": 1,
+    "batch_file_bytes": 1024,
+    "batch_store_bytes": 1024,
+    "batch_lines": 1,
+    "batch_at_once": 1,
+    "batch_keep_days": 0.01,
     "cache_entries": 1,
     "cache_bytes": 65_536,
     "cache_ttl_s": 1.0,

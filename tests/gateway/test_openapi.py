@@ -19,6 +19,7 @@ from schemathesis.specs.openapi.checks import (
 
 from negajoule.engine import FakeEngine
 from negajoule.gateway import Door, EngineBackend, KeyFile, KeyRing, standing_page
+from negajoule.gateway.batches import Batches, BatchLimits
 from negajoule.gateway.dialects import CALLS
 from negajoule.gateway.openapi import document, whole_document
 from negajoule.ledger.accounts.book import MemoryStore
@@ -48,6 +49,7 @@ def running(tmp_path_factory):
             lambda splitter, accounts: EngineBackend(FakeEngine(), splitter, accounts),
             door=Door(KeyRing(KeyFile())),
             more_pages=[standing_page(MemoryStore())],
+            batches=Batches(BatchLimits()),
         ) as running:
             yield running.url, secret
 
@@ -57,7 +59,9 @@ def test_the_document_is_sound():
 
 
 def test_every_call_and_page_stands_in_the_document(served):
-    described = set(whole_document()["paths"])
+    batches = {route.path for route in Batches(BatchLimits()).routes()}
+    assert batches < set(whole_document()["paths"])
+    described = set(whole_document()["paths"]) - batches
     assert set(CALLS) <= described
     gemini = {path for path in described if ":" in path}
     assert len(gemini) == 6

@@ -27,7 +27,7 @@ _BESIDES = ("-wal", "-shm", "-journal")  # what SQLite keeps beside a database
 def privacy(as_json: bool) -> None:
     """Tell what is stored, where and how much of it; what never is; what leaves this machine, and when.
 
-    Prompts and answers are never stored.
+    Prompts and answers are never stored, but for those of batches that clients leave here on purpose.
     """
     found = [(place, _measure(place)) for place in STORED]
     if as_json:

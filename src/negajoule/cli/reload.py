@@ -10,7 +10,7 @@ from negajoule.gateway import Limits
 from negajoule.gateway.logs import LOGGER, configure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from negajoule.cli.listen import Certificate
     from negajoule.gateway import Gateway
@@ -35,7 +35,7 @@ class Reload:
         gateway: the running application.
         certificate: its certificate, if it has one.
         secrets: what logs must never show; asked again each time.
-        renewal: from the new settings to what puts other upstreams in place; ``None`` without upstreams.
+        renewals: from the new settings to what puts others in place, such as upstreams.
     """
 
     def __init__(
@@ -44,14 +44,14 @@ class Reload:
         gateway: Gateway,
         certificate: Certificate | None,
         secrets: Callable[[], Iterable[str]],
-        renewal: Callable[[Settings], Callable[[], None]] | None = None,
+        renewals: Sequence[Callable[[Settings], Callable[[], None]]] = (),
     ) -> None:
         self._arguments = arguments
         self._gateway = gateway
         self._certificate = certificate
         self._secrets = secrets
         self._hidden: set[str] = set()
-        self._renewal = renewal
+        self._renewals = renewals
 
     def __call__(self, *_: object) -> None:
         """Take up what has changed; also serves as a handler of signals."""
@@ -60,13 +60,13 @@ class Reload:
             settings = Settings(self._arguments)
             if self._certificate is not None:
                 self._certificate.load()
-            renew = None if self._renewal is None else self._renewal(settings)
+            renew = [renewal(settings) for renewal in self._renewals]
         except NegajouleError as error:
             LOGGER.error("nothing was reloaded: %s", error.message)
             return
         self._hidden.update(self._secrets())  # a server that leaves may still say its key in an error
-        if renew is not None:
-            renew()
+        for put_in_place in renew:
+            put_in_place()
         if door.ring is not None:
             door.ring.refresh()
         door.metrics_open = settings["metrics_open"]

@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
 __all__ = ["serve"]
 
-J_PER_KWH = 3.6e6
-
 
 @click.command()
 @click.option("--host", default=None, help="Address to listen on.")
@@ -237,6 +235,8 @@ def _shape_renewal(settings: Settings, *, shaped: ShapedBackend) -> Callable[[],
 
 def _carbon_g_per_kwh(here: Here) -> float:
     """The grid's intensity now [gCO2e/kWh]; NaN where no source tells that of the hour."""
+    from negajoule.grid.signal import J_PER_KWH
+
     now = None if here.grid is None else here.grid.now()
     return math.nan if now is None or now.is_fallback else now.intensity.value * J_PER_KWH
 

@@ -44,6 +44,7 @@ What stands behind:
 - ``cache``: answers kept in memory
 - ``cached``: what is answered from there, and what that avoided
 - ``shaped``: calls that are held for a while and go together
+- ``batches``: work that may wait for a day, left here in files
 - ``standing``: how a caller's budgets stand
 
 What is kept and told:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from negajoule.gateway.accounts import Accounts
     from negajoule.gateway.backend import Backend, Exchange
+    from negajoule.gateway.batches import Batches
     from negajoule.gateway.dialects import Surface, Talk
     from negajoule.gateway.traces import Tracer
     from negajoule.gateway.wire import Call
@@ -60,6 +61,7 @@ class Gateway:
         door: lets requests in.
         limits: how much and how long; may be replaced while it runs.
         tracer: records requests as spans.
+        batches: runs what clients left here, if they may.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Gateway:
         door: Door,
         limits: Limits,
         tracer: Tracer | None,
+        batches: Batches | None = None,
     ) -> None:
         self.door = door
         self.limits = limits
@@ -78,6 +81,7 @@ class Gateway:
         self._accounts = accounts
         self._splitter = splitter
         self._tracer = tracer
+        self._batches = batches
         self._zone = (b"x-negajoule-zone", accounts.here.factors.zone.encode("ascii", "replace"))
         self._started_s = time.time()
         self._known_paths = {
@@ -171,7 +175,7 @@ class Gateway:
             reply.fields = self._fields(visit)
             visit.caller = self.door.admit_to_page(headers, path)
             CALLER.set(visit.caller)
-            scope["app"] = self
+            scope["app"], scope["intake"] = self, intake
             await self._pages(scope, receive, reply.send)
         except HTTPException as error:
             asks_model = find_surface(path, b"") is not None
@@ -219,10 +223,14 @@ class Gateway:
         )
         learning = asyncio.create_task(self._learn_models())
         beat = asyncio.create_task(self._keep())
+        if self._batches is not None:
+            self._batches.start(self._backend, self.door, lambda: self.limits)
         try:
             yield
         finally:
             learning.cancel()
+            if self._batches is not None:
+                await self._batches.close()
             await self._backend.close()
             beat.cancel()
             with suppress(asyncio.CancelledError):
@@ -337,6 +345,7 @@ def create_app(
     door: Door | None = None,
     limits: Limits | None = None,
     tracer: Tracer | None = None,
+    batches: Batches | None = None,
 ) -> Gateway:
     """Put the server together.
 
@@ -349,6 +358,17 @@ def create_app(
         door: lets requests in; by default all of them.
         limits: how much and how long; by default as the settings' defaults.
         tracer: records requests as spans.
+        batches: runs what clients left here; ``None`` if they may leave nothing.
     """
     own = Pages(backend, accounts, splitter, ledger).routes()
-    return Gateway(backend, accounts, splitter, [*own, *pages], door or Door(), limits or Limits(), tracer)
+    theirs = [] if batches is None else batches.routes()
+    return Gateway(
+        backend,
+        accounts,
+        splitter,
+        [*own, *theirs, *pages],
+        door or Door(),
+        limits or Limits(),
+        tracer,
+        batches,
+    )

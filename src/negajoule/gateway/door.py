@@ -102,6 +102,23 @@ class Door:
         except RequestError:
             return _NOBODY
 
+    def caller_of(self, name: str, scope: str) -> Caller:
+        """Who work was left here for, by the name of a key as it stands now.
+
+        Args:
+            name: the key's name; empty if none was needed then.
+            scope: what the work needs.
+
+        Raises:
+            RequestError: (R110) if the key isn't good any more, (R111) if it isn't allowed.
+        """
+        if self.ring is None or not (name or self.ring.required):
+            return ANYBODY
+        caller = self.ring.holder(name)
+        if scope not in caller.scopes:
+            raise RequestError(f"this API key hasn't the scope {scope!r}", code="R111", status=403)
+        return caller
+
     def enter(self, caller: Caller) -> None:
         """Take a place for a running request; give it back with ``leave``.
 

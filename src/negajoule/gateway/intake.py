@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from negajoule.errors import RequestError
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from starlette.types import Receive
 
 __all__ = ["Intake"]
@@ -49,6 +51,11 @@ class Intake:
             body = bytes(pieces)
         self._check(len(body))
         return body
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body piece by piece, however large; whoever reads it keeps a limit of its own."""
+        while not self.whole:
+            yield await self._piece()
 
     async def peek(self) -> None:
         """Find out whether all of it has come already, for an answer that won't read it."""

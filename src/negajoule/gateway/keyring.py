@@ -100,6 +100,20 @@ class KeyRing:
             self._unwritten.append(name)
         return entry.caller
 
+    def holder(self, name: str) -> Caller:
+        """The caller whose key has a name.
+
+        Raises:
+            RequestError: (R110) with status 401 if no such key is good any more.
+        """
+        if time.monotonic() - self._looked_s >= _LOOK_AGAIN_S:
+            self.refresh()
+        now_s = self._clock()
+        for entry in self._entries.values():
+            if entry.caller.name == name and now_s < entry.expires_s:
+                return entry.caller
+        raise _refusal(f"{name!r} isn't valid any more" if name else "is missing")
+
     def admit_guest(self, caller: Caller) -> str:
         """Make a key that is good for this process only and stands in no file."""
         secret = new_secret()

@@ -13,6 +13,7 @@ import msgspec
 
 from negajoule._version import __version__
 from negajoule.gateway.adapters.embeddings import EmbeddingsBody
+from negajoule.gateway.batches.record import ENDPOINTS, Status
 from negajoule.gateway.wire import ChatBody, CompletionBody
 from negajoule.units import INDICATORS
 from negajoule.units.quantity import Basis, Boundary
@@ -43,7 +44,7 @@ def whole_document() -> _Schema:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "security": [{"key": []}, {}],
-        "paths": {**_calls(), **_pages()},
+        "paths": {**_calls(), **_pages(), **_batches()},
         "components": {
             "securitySchemes": {
                 "key": {
@@ -177,6 +178,65 @@ def _page(
     if parameters:
         operation["parameters"] = parameters
     return {"get": operation}
+
+
+def _batches() -> _Schema:
+    """Batches and their files, as ``gateway.batches`` serves them."""
+    after = _in_query("after", {"type": "string"})
+    one = [_in_path("id")]
+    return {
+        "/v1/files": {
+            **_page(
+                "files",
+                "The files of batches that this key may see",
+                "Files",
+                [_in_query("purpose", {"type": "string"}), _in_query("order", {"enum": ["asc", "desc"]}),
+                 _in_query("limit", {"type": "integer", "minimum": 1, "maximum": 10_000}), after],
+            ),
+            "post": _posted(
+                "upload",
+                "Leave a file with requests, one a line; it is STORED until it is deleted",
+                "File",
+                {"multipart/form-data": {"schema": _ref("Upload")}},
+            ),
+        },
+        "/v1/files/{id}": {
+            **_page("file", "One file", "File", one),
+            "delete": {
+                **_page("delete-file", "Delete it", "Deleted", one)["get"],
+            },
+        },
+        "/v1/files/{id}/content": _page(
+            "file-content", "What stands in it", "", one, kind="application/octet-stream"
+        ),
+        "/v1/batches": {
+            **_page(
+                "batches",
+                "The batches that this key may see",
+                "Batches",
+                [_in_query("limit", {"type": "integer", "minimum": 1, "maximum": 100}), after],
+            ),
+            "post": _posted(
+                "batch",
+                "Have the requests of a file answered within a window",
+                "Batch",
+                {"application/json": {"schema": _ref("BatchBody")}},
+            ),
+        },
+        "/v1/batches/{id}": _page("batch-status", "How far it is", "Batch", one),
+        "/v1/batches/{id}/cancel": {
+            "post": _page("cancel-batch", "Stop it; answers that are there stay", "Batch", one)["get"]
+        },
+    }  # fmt: skip
+
+
+def _posted(name: str, summary: str, answer: str, content: _Schema) -> _Schema:
+    operation: _Schema = _page(name, summary, answer)["get"]
+    return {**operation, "requestBody": {"required": True, "content": content}}
+
+
+def _in_query(name: str, schema: _Schema) -> _Schema:
+    return {"name": name, "in": "query", "schema": schema}
 
 
 def _bodies() -> _Schema:
@@ -313,6 +373,60 @@ _SCHEMAS: _Schema = {
     "Model": _object({"id": _TEXT, "object": _TEXT}, optional=("object",)),
     "Models": _list_of("Model"),
     "Budgets": _list_of("Object"),
+    "Upload": _object(
+        {
+            "purpose": {"const": "batch"},
+            "file": {"type": "string", "format": "binary", "description": "JSON objects, one a line."},
+        }
+    ),
+    "File": _object(
+        {
+            "id": _TEXT,
+            "object": {"const": "file"},
+            "bytes": {"type": "integer"},
+            "created_at": {"type": "integer"},
+            "expires_at": {"type": "integer"},
+            "filename": _TEXT,
+            "purpose": {"enum": ["batch", "batch_output"]},
+            "status": {"const": "processed"},
+        }
+    ),
+    "Files": _list_of("File"),
+    "Deleted": _object({"id": _TEXT, "object": {"const": "file"}, "deleted": {"const": True}}),
+    "BatchBody": _object(
+        {
+            "input_file_id": {"type": "string", "minLength": 1, "maxLength": 128},
+            "endpoint": {"enum": list(ENDPOINTS)},
+            "completion_window": {
+                "type": "string",
+                "pattern": "^[0-9]{1,4}(min|h|d)$",
+                "description": "24h, 90min, 7d: from a minute to a week.",
+            },
+            "metadata": {
+                "type": ["object", "null"],
+                "maxProperties": 16,
+                "propertyNames": {"maxLength": 64},
+                "additionalProperties": {"type": "string", "maxLength": 512},
+            },
+        },
+        optional=("metadata",),
+    ),
+    "Batch": _object(
+        {
+            "id": _TEXT,
+            "object": {"const": "batch"},
+            "endpoint": {"enum": list(ENDPOINTS)},
+            "input_file_id": _TEXT,
+            "completion_window": _TEXT,
+            "status": {"enum": list(get_args(Status))},
+            "created_at": {"type": "integer"},
+            "expires_at": {"type": "integer"},
+            "output_file_id": {"type": ["string", "null"]},
+            "error_file_id": {"type": ["string", "null"]},
+            "request_counts": _object({"total": _COUNT, "completed": _COUNT, "failed": _COUNT}),
+        }
+    ),
+    "Batches": _list_of("Batch"),
     "Health": _object(
         {"schema": {"const": "negajoule.health/1"}, "status": {"enum": ["ok", "ledger behind"]}}
     ),

@@ -12,7 +12,7 @@ import copy
 import math
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -33,15 +33,25 @@ if TYPE_CHECKING:
     from negajoule.shape.live import HoldRule
     from negajoule.units import Footprint
 
-__all__ = ["CLASS_HEADER", "ShapedBackend"]
+__all__ = ["CLASS_HEADER", "HOLD_HEADER", "ShapedBackend"]
 
 CLASS_HEADER = "x-negajoule-class"
+HOLD_HEADER = "x-negajoule-hold-s"
+_OURS = (CLASS_HEADER, HOLD_HEADER)
 _PLAIN_CLASS = "interactive"
 _HELD_TASKS = ("chat", "completion")
 
 
 def _unknown() -> float:
     return math.nan
+
+
+class _Held(NamedTuple):
+    """A call that waits, since when and until when at most [s]."""
+
+    since_s: float
+    until_s: float
+    gate: asyncio.Future[None]
 
 
 class ShapedBackend:
@@ -68,13 +78,23 @@ class ShapedBackend:
         self.carbon_g_per_kwh = carbon_g_per_kwh
         self.running = 0
         self.queues = tuple(HoldQueue(rule, self) for rule in rules)
+        self._earlier_alarms = 0
         watch = metrics.watch
         watch("negajoule_shape_held", "Calls that are held", lambda: sum(len(q.held) for q in self.queues))
         watch(
             "negajoule_shape_alarms",
             "Times that holding was stopped, for a promise wasn't kept",
-            lambda: sum(queue.guard.alarms for queue in self.queues),
+            lambda: self._earlier_alarms + sum(queue.guard.alarms for queue in self.queues),
         )
+
+    def replace(self, rules: Sequence[HoldRule]) -> None:
+        """Hold by other rules from now on; who is held goes. To be called from the loop's thread."""
+        before = self.queues
+        self._earlier_alarms += sum(queue.guard.alarms for queue in before)
+        self.queues = tuple(HoldQueue(rule, self) for rule in rules)
+        loop = asyncio.get_running_loop()
+        for queue in before:
+            loop.call_soon_threadsafe(queue.release_all)  # wakes the loop also when a signal brought us here
 
     async def models(self) -> list[dict[str, Any]]:
         """The models of what stands behind."""
@@ -84,16 +104,18 @@ class ShapedBackend:
         """Take a call on; it may have to wait before it is let go.
 
         Raises:
+            RequestError: (R102) if it says no sound time for the longest hold.
             NegajouleError: as what stands behind, for a call that no rule holds.
         """
-        kind = call.headers.get(CLASS_HEADER, _PLAIN_CLASS)
-        if CLASS_HEADER in call.headers:
-            headers = {name: value for name, value in call.headers.items() if name != CLASS_HEADER}
+        kind, most_s = call.headers.get(CLASS_HEADER, _PLAIN_CLASS), math.inf
+        if CLASS_HEADER in call.headers or HOLD_HEADER in call.headers:
+            most_s = _most_s(call.headers.get(HOLD_HEADER))
+            headers = {name: text for name, text in call.headers.items() if name not in _OURS}
             call = msgspec.structs.replace(call, headers=headers)
-        if call.task in _HELD_TASKS:
+        if call.task in _HELD_TASKS and most_s > 0.0:
             for queue in self.queues:
                 if queue.rule.fits(call.model, kind):
-                    return HeldExchange(call, queue)
+                    return HeldExchange(call, queue, most_s)
         return await self.inner.open(call)
 
     def ended(self) -> None:
@@ -120,21 +142,22 @@ class HoldQueue:
     def __init__(self, rule: HoldRule, backend: ShapedBackend) -> None:
         self.rule = rule
         self.guard = Guard(rule.promise, rule.predicted_s)
-        self.held: deque[tuple[float, asyncio.Future[None]]] = deque()
+        self.held: deque[_Held] = deque()
         self._backend = backend
         self._policy = copy.deepcopy(rule.policy)
         self._alarm: asyncio.TimerHandle | None = None
 
-    def join(self, gate: asyncio.Future[None]) -> None:
-        """Wait in line: the gate opens when the call may go."""
-        self.held.append((self._backend.clock(), gate))
+    def join(self, gate: asyncio.Future[None], most_s: float) -> None:
+        """Wait in line, at most for so long [s]: the gate opens when the call may go."""
+        now_s = self._backend.clock()
+        self.held.append(_Held(now_s, now_s + min(most_s, self.rule.promise.limit_s), gate))
         self.ask()
 
     def leave(self, gate: asyncio.Future[None]) -> None:
         """Whoever waits at the gate has gone."""
         if not gate.done():
             gate.set_exception(RequestError("the client went away", code="R107", status=499))
-        self.held = deque(entry for entry in self.held if entry[1] is not gate)
+        self.held = deque(held for held in self.held if held.gate is not gate)
 
     def ask(self) -> None:
         """Ask the policy who goes now."""
@@ -150,7 +173,7 @@ class HoldQueue:
         view = View(
             now_s=now_s,
             held=len(self.held),
-            oldest_s=self.held[0][0],
+            oldest_s=self.held[0].since_s,
             running=self._backend.running,
             awake=1,
             carbon_g_per_kwh=self._backend.carbon_g_per_kwh(),
@@ -158,12 +181,15 @@ class HoldQueue:
         )
         count, again_s = self._policy.decide(view)
         self._release(count)
-        # Whatever a policy says, nobody is held beyond what was promised.
+        # Whatever a policy says, nobody is held beyond what was promised, or what its caller bears.
+        last_s = min((held.until_s for held in self.held), default=math.inf)
+        if last_s <= now_s:
+            due = [held for held in self.held if held.until_s <= now_s]
+            self.held = deque(held for held in self.held if held.until_s > now_s)
+            for held in due:
+                self._open(held.gate)
+            last_s = min((held.until_s for held in self.held), default=math.inf)
         if self.held:
-            last_s = self.held[0][0] + self.rule.promise.limit_s
-            if now_s >= last_s:
-                self.release_all()
-                return
             loop = asyncio.get_running_loop()
             self._alarm = loop.call_later(max(0.0, min(again_s, last_s) - now_s), self.ask)
 
@@ -182,10 +208,12 @@ class HoldQueue:
 
     def _release(self, count: int) -> None:
         for _ in range(count):
-            _, gate = self.held.popleft()
-            if not gate.done():
-                self._backend.running += 1
-                gate.set_result(None)
+            self._open(self.held.popleft().gate)
+
+    def _open(self, gate: asyncio.Future[None]) -> None:
+        if not gate.done():
+            self._backend.running += 1
+            gate.set_result(None)
 
     async def open(self, call: Call) -> Exchange:
         """Hand a call on that was let go."""
@@ -202,13 +230,15 @@ class HeldExchange:
     Args:
         call: the call.
         queue: where it waits.
+        most_s: the longest that its caller bears [s].
     """
 
-    def __init__(self, call: Call, queue: HoldQueue) -> None:
+    def __init__(self, call: Call, queue: HoldQueue, most_s: float = math.inf) -> None:
         self.held_s: float | None = None
         self._own_id = new_id("req")
         self._call = call
         self._queue = queue
+        self._most_s = most_s
         self._inner: Exchange | None = None
         self._gone = False
         self._gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -276,7 +306,7 @@ class HeldExchange:
             self._queue.leave(self._gate)
 
     async def _let_go(self) -> None:
-        self._queue.join(self._gate)
+        self._queue.join(self._gate, self._most_s)
         try:
             await self._gate
         except asyncio.CancelledError:
@@ -292,3 +322,18 @@ class HeldExchange:
 
     def _note(self) -> None:
         self._queue.note(self._queue.now_s() - self._since_s)
+
+
+def _most_s(text: str | None) -> float:
+    """The longest hold that a caller bears [s]."""
+    if text is None:
+        return math.inf
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not seconds >= 0.0:
+        raise RequestError(
+            f"the header {HOLD_HEADER} says {text[:40]!r}", fix=f"{HOLD_HEADER}: 2.5, in seconds"
+        )
+    return seconds
