@@ -48,6 +48,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Measure what a model takes on this machine, prefill and decode apart.",
     ),
     "report": ("negajoule.cli.report:report", "Totals from the ledger."),
+    "route": (
+        "negajoule.cli.route:route",
+        "Send each question to the model that answers it well for the least energy.",
+    ),
     "run": ("negajoule.cli.run:run", "Measure any command, its children included."),
     "serve": ("negajoule.cli.serve:serve", "Start the OpenAI-compatible server that knows every joule."),
     "shape": ("negajoule.cli.shape:shape", "Choose when requests go, under a promise of latency."),

@@ -16,6 +16,7 @@
 - ``control``: budgets online, prices above a hard reserve
 - ``replay``: outcomes as traffic, with feedback and budgets
 - ``curve``: accuracy against energy; shares of a gap; hypervolume
+- ``chart``: the same as a picture
 - ``evaluation``: judges a router on a table of outcomes
 """
 
@@ -24,7 +25,7 @@ from negajoule.route.control import Budget, OnlineController
 from negajoule.route.curve import Curve
 from negajoule.route.decide import Router
 from negajoule.route.evaluation import Evaluation, evaluate
-from negajoule.route.outcomes import Outcomes, read_outcomes
+from negajoule.route.outcomes import Outcomes, read_outcome_files, read_outcomes
 from negajoule.route.pool import Candidate, CandidateView, Prices, RouteDecision
 from negajoule.route.router_file import RouterFile, load_router_file
 from negajoule.route.training import train
@@ -45,6 +46,7 @@ __all__ = [
     "assign",
     "evaluate",
     "load_router_file",
+    "read_outcome_files",
     "read_outcomes",
     "train",
 ]

@@ -1,8 +1,8 @@
 """Tables of outcomes: which model did how well on which query, with what tokens and energy.
 
-The schema is two tables. Queries: ``query_id``, ``source``, ``benchmark``, ``prompt``. Outcomes: ``query_id``,
-``model``, ``score`` (0..1), ``in_tokens``, ``out_tokens`` (-1 unknown), ``energy_j_model`` [J]. Gaps are NaN:
-a missing score, an energy that nobody knows.
+The schema is two tables. Queries: ``query_id``, ``source``, ``benchmark``, ``prompt``. Outcomes:
+``query_id``, ``model``, ``score`` (0..1), ``in_tokens``, ``out_tokens`` (-1 unknown), ``energy_j_model``
+[J]. Gaps are NaN: a missing score, an energy that nobody knows.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["EVALUATION_ONLY", "Outcomes", "read_outcomes"]
+__all__ = ["EVALUATION_ONLY", "Outcomes", "read_outcome_files", "read_outcomes"]
 
 EVALUATION_ONLY = frozenset({"routerarena"})
 _QUERIES = ("query_id", "source", "benchmark", "prompt")
@@ -83,7 +83,9 @@ class Outcomes:
 
     def complete(self) -> Outcomes:
         """The queries with a score and an energy for every model."""
-        return self.take(np.isfinite(self.score).all(axis=1) & np.isfinite(self.energy_j).all(axis=1))
+        return self.take(
+            np.asarray(np.isfinite(self.score).all(axis=1) & np.isfinite(self.energy_j).all(axis=1))
+        )
 
 
 def read_outcomes(
@@ -91,19 +93,50 @@ def read_outcomes(
 ) -> Outcomes:
     """Read the outcomes of one source from ``queries.parquet`` and ``outcomes.parquet``.
 
-    Scores are clipped to 0..1. Of an outcome given twice the last counts.
-
     Args:
         folder: where both files are.
         source: which source's queries to read.
         keep: which benchmarks to read.
 
     Raises:
-        ConfigError: C106 if a file or column is missing, or nothing is left.
+        ConfigError: C106 as ``read_outcome_files``.
         ExtraMissingError: without pyarrow.
     """
-    queries = _columns(folder / "queries.parquet", _QUERIES)
-    outcomes = _columns(folder / "outcomes.parquet", _OUTCOMES)
+    return read_outcome_files(folder / "queries.parquet", folder / "outcomes.parquet", source, keep=keep)
+
+
+def read_outcome_files(
+    queries_path: Path,
+    outcomes_path: Path,
+    source: str | None = None,
+    *,
+    keep: Callable[[str], bool] = lambda benchmark: True,
+) -> Outcomes:
+    """Read the outcomes of one source from two files.
+
+    Scores are clipped to 0..1. Of an outcome given twice the last counts.
+
+    Args:
+        queries_path: the queries.
+        outcomes_path: the outcomes.
+        source: which source's queries to read; ``None`` if there is but one.
+        keep: which benchmarks to read.
+
+    Raises:
+        ConfigError: C106 if a file or column is missing, nothing is left, or the source is to be named.
+        ExtraMissingError: without pyarrow.
+    """
+    queries = _columns(queries_path, _QUERIES)
+    sources = sorted({str(name) for name in queries["source"]})
+    if source is None:
+        if len(sources) != 1:
+            raise ConfigError(
+                f"{queries_path} holds queries of {len(sources)} sources",
+                code="C106",
+                fix=f"name one with --source: {', '.join(sources) or 'there is none'}",
+            )
+        source = sources[0]
+    outcomes = _columns(outcomes_path, _OUTCOMES)
     kept = [
         index
         for index, (origin, benchmark) in enumerate(zip(queries["source"], queries["benchmark"], strict=True))
@@ -112,7 +145,11 @@ def read_outcomes(
     row_of = {queries["query_id"][index]: row for row, index in enumerate(kept)}
     chosen = [index for index, query in enumerate(outcomes["query_id"]) if query in row_of]
     if not chosen:
-        raise ConfigError(f"{folder} holds no outcomes of source {source!r}", code="C106")
+        raise ConfigError(
+            f"{outcomes_path} holds no outcomes of source {source!r}",
+            code="C106",
+            fix=f"sources of the queries: {', '.join(sources)}",
+        )
     models = tuple(sorted({outcomes["model"][index] for index in chosen}))
     column_of = {model: column for column, model in enumerate(models)}
     tables = {name: np.full((len(kept), len(models)), np.nan) for name in _OUTCOMES[2:]}
