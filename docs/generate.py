@@ -52,8 +52,8 @@ All of them in one file: [examples/negajoule.toml](../../examples/negajoule.toml
 gateway stand in tables `[[upstream]]` of the same file: [upstreams](../guides/upstreams.md).
 
 What is marked in the last column is taken up by a running server on `SIGHUP`, and so are the tables
-`[[upstream]]` and `[[shape]]` and the contents of the TLS certificate's files. If anything is wrong, nothing is taken up, and the log says why. API keys and
-budgets are taken up as they change, without a signal.
+`[[upstream]]` and `[[shape]]` and the contents of the TLS certificate's files. If anything is wrong, nothing
+is taken up, and the log says why. API keys and budgets are taken up as they change, without a signal.
 
 | setting | default | kind | meaning | on SIGHUP |
 |---|---|---|---|---|

@@ -109,7 +109,7 @@ SETTINGS: dict[str, Setting] = {
         Setting("cache_bytes", int, 67_108_864, "most bytes that kept answers take"),
         Setting("cache_ttl_s", float, 3600.0, "how long a kept answer is given again, in seconds"),
         Setting(
-            "batches", bool, True, "may clients leave batches here, with prompts that are stored until then"
+            "batches", bool, True, "may clients leave batches here; their prompts and answers are stored"
         ),
         Setting("batch_file_bytes", int, 209_715_200, "largest file of requests that a batch may have"),
         Setting("batch_store_bytes", int, 2_147_483_648, "most bytes that files of batches take together"),

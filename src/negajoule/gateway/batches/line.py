@@ -1,4 +1,4 @@
-"""One line's way through the server: by its owner's key as that stands now, and asked again where that helps."""
+"""One line's way through the server: by its owner's key as it stands now, asked again where that helps."""
 
 from __future__ import annotations
 

@@ -33,8 +33,8 @@ class Upload:
         filename: the file's name; ``None`` until it comes.
 
     Raises:
-        RequestError: (R102) if the body isn't a form, (R105) if the file is too large; ``write`` and ``close``
-            raise the same.
+        RequestError: (R102) if the body isn't a form, (R105) if the file is too large; so do ``write`` and
+            ``finish``.
     """
 
     def __init__(self, content_type: str, path: Path, limit_bytes: int) -> None:
