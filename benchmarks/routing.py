@@ -5,9 +5,9 @@ answers. Scores are recorded; energy is modelled from tokens, so joules compare 
 settings were fixed before, or are chosen inside the training data; seeds are printed and results averaged.
 
 Unseen: benchmarks are put in a seeded order; each rotation holds out three neighbours as a whole (two of the
-hosted models' eight, BIG-Bench Hard counting as one), trains on the rest and judges on those. Areas are divided
-by that of the query-blind mix of single models fitted on the very queries judged. Feedback: 5 % of requests, the
-score of the one model that answered, used from the next request on.
+hosted models' eight, BIG-Bench Hard counting as one), trains on the rest and judges on those. Areas are
+divided by that of the query-blind mix of single models fitted on the very queries judged. Feedback: 5 % of
+requests, the score of the one model that answered, used from the next request on.
 
     python benchmarks/routing.py [--data DIR] [--unseen OTHER] [--only pair,seen,...]
 """
@@ -35,7 +35,7 @@ from negajoule.route.evaluation import (
 )
 from negajoule.route.pearl import Pearl, exact_assignment
 from negajoule.route.predict import Predictor
-from negajoule.route.replay import replay_budget, replay_price, traffic_of
+from negajoule.route.replay import Traffic, replay_budget, replay_price, traffic_of
 from negajoule.route.shrink import shrunk_table
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 SEEDS = (0, 1, 2)
 TRAINING_SHARE = 0.6
 JUDGED_SHARE = 0.05
-REPLAY_PRICES = 18
+REPLAY_PRICES = 14
 ORDERS = 2
 BUDGET_SHARES = (0.2, 0.4, 0.6)
 STRONG, WEAK = "gpt-4-1106-preview", "mixtral-8x7b-instruct-v0.1"
@@ -161,11 +161,13 @@ class Seen:
         figures[f"auc_{name}"] = float(mean[0])
         figures[f"energy_at_best_{name}"] = float(mean[1])
         print(
-            f"  {name}: area {mean[0]:.4f} (query-blind {mean[2]:.4f}, told the task {mean[3]:.4f}, PEARL {mean[5]:.4f})"
+            f"  {name}: area {mean[0]:.4f} (query-blind {mean[2]:.4f}, told the task {mean[3]:.4f}, "
+            f"PEARL {mean[5]:.4f})"
         )
         print(
             f"    energy at best {mean[1]:.1%} (never in {never} of {len(rows)}; told {mean[4]:.1%}, "
-            f"PEARL {mean[6]:.1%}); calibration error {np.mean(calibration):.3f}; energy bias {np.mean(bias):+.1%}"
+            f"PEARL {mean[6]:.1%}); calibration error {np.mean(calibration):.3f}; "
+            f"energy bias {np.mean(bias):+.1%}"
         )
         return print_fair(f"{name} in-domain", fair)
 
@@ -208,7 +210,7 @@ class Unseen:
             )
             zero = Curve(energy, accuracy)
             learned = self._with_feedback(file, test, traffic)
-            biases.append(learned[2])
+            biases.append(learned[1])
             rows.append(
                 (
                     mixed,
@@ -222,7 +224,8 @@ class Unseen:
             shares.append(part)
             print(
                 f"    {label}: mix of training {mixed:.3f}, zero-shot {rows[-1][1]:.3f}, "
-                f"5 % feedback {rows[-1][3]:.3f}, at 20 % energy {rows[-1][4]:.3f}, energy bias {learned[2]:+.1%}"
+                f"5 % feedback {rows[-1][3]:.3f}, at 20 % energy {rows[-1][4]:.3f}, "
+                f"energy bias {learned[1]:.1%}"
             )
         table = np.array(rows)
         key = f"unseen_{self.name}"
@@ -234,14 +237,15 @@ class Unseen:
         figures[f"{key}_acc20_ratio_mean"] = float(table[:, 4].mean())
         figures[f"{key}_training_mix_ratio_mean"] = float(table[:, 0].mean())
         figures[f"{key}_zero_shot_below_training_mix"] = int((table[:, 1] < table[:, 0] - 1e-9).sum())
-        figures[f"{key}_energy_bias"] = float(np.mean(np.abs(biases)))
+        figures[f"{key}_energy_bias"] = float(np.mean(biases))
         print(
             f"  {self.name}: mix of training {table[:, 0].mean():.4f}, zero-shot {table[:, 1].mean():.4f} "
-            f"(min {table[:, 1].min():.4f}), 5 % feedback {table[:, 3].mean():.4f} (min {table[:, 3].min():.4f})"
+            f"(min {table[:, 1].min():.4f}), "
+            f"5 % feedback {table[:, 3].mean():.4f} (min {table[:, 3].min():.4f})"
         )
         return print_fair(f"{self.name} unseen", shares)
 
-    def _with_feedback(self, file: RouterFile, test: Outcomes, traffic) -> tuple[Curve, float, float]:  # noqa: ANN001
+    def _with_feedback(self, file: RouterFile, test: Outcomes, traffic: Traffic) -> tuple[Curve, float]:
         grid = price_grid(traffic.prediction.score, traffic.expected_j)
         prices = grid[np.linspace(0, len(grid) - 1, REPLAY_PRICES).astype(int)]
         points, biases = [], []
@@ -257,8 +261,7 @@ class Unseen:
                     biases.append(run.expected_j[late].sum() / run.used_j[late].sum() - 1.0)
             points.append(np.mean(runs, axis=0))
         energy, accuracy = np.array(points).T
-        worst = max(biases, key=abs) if biases else 0.0
-        return Curve(energy, accuracy), worst, float(np.mean(biases)) if biases else 0.0
+        return Curve(energy, accuracy), float(np.mean(np.abs(biases))) if biases else 0.0
 
 
 def budgets(sets: dict[str, Seen], figures: dict[str, float]) -> None:
@@ -290,7 +293,8 @@ def budgets(sets: dict[str, Seen], figures: dict[str, float]) -> None:
             under += sum(run.accuracy < base for run in runs.values())
             print(
                 f"  {name} {share:.0%}: batch {optimum:.4f}, query-blind {base:.4f}, "
-                f"online {np.mean([run.accuracy for run in runs.values()]):.4f}, worst {runs[least].accuracy:.4f} "
+                f"online {np.mean([run.accuracy for run in runs.values()]):.4f}, "
+                f"worst {runs[least].accuracy:.4f} "
                 f"({least}); most spent {spent:.2%}; refused {sum(run.refused for run in runs.values())}"
             )
     figures["max_spend_ratio"] = worst

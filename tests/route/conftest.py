@@ -6,8 +6,8 @@ import pytest
 
 pytest.importorskip("sklearn", reason="training needs scikit-learn: pip install 'negajoule[route]'")
 
-from negajoule.route import train  # noqa: E402
-from route.world import made_up  # noqa: E402
+from negajoule.route import train
+from route.world import made_up
 
 
 @pytest.fixture(scope="session")

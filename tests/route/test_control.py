@@ -72,16 +72,19 @@ def test_the_price_rises_with_overspending_and_falls_with_saving():
 
 
 def test_an_order_that_brings_dear_requests_first_isnt_overspending():
-    energy = np.array([[1.0, 2.0]] * 50 + [[10.0, 20.0]] * 50)
-    score = np.array([[0.4, 0.6]] * 100)
-    controller = OnlineController([Budget("J", 700.0, 100)], step=0.0, solve_every=10)
+    rng = np.random.default_rng(0)
+    size = np.sort(rng.lognormal(1, 1, 200))[::-1]
+    energy, score = size[:, None] * np.array([1.0, 3.0]), 0.4 + 0.4 * rng.random((200, 2)) * [0, 1]
+    limit = 1.5 * energy[:, 0].sum()
+    controller = OnlineController([Budget("J", limit, 200)], step=0.0, solve_every=10)
     controller.warm_start(score, {"J": energy})
     start = controller.prices()["J"]
-    for query in range(99, 49, -1):
-        bound = {"J": 20.0}
-        assert controller.reserve(bound)
+    for query in range(100):
+        held = {"J": float(energy[query].max())}
+        assert controller.reserve(held)
         model = int(np.argmax(controller.worth(score[query], {"J": energy[query]})))
-        controller.settle(bound, {"J": energy[query, model]}, score[query], {"J": energy[query]})
+        controller.settle(held, {"J": float(energy[query, model])}, score[query], {"J": energy[query]})
+    assert controller.budgets["J"].spent > 0.6 * limit
     assert controller.prices()["J"] == pytest.approx(start, rel=0.5)
 
 

@@ -122,7 +122,7 @@ def test_tables_are_read_and_faults_told(tmp_path):
         "energy_j_model": [1.0, None, 2.0, 1.0],
     }
     parquet.write_table(arrow.table(queries), tmp_path / "queries.parquet")
-    with pytest.raises(ConfigError, match="outcomes.parquet"):
+    with pytest.raises(ConfigError, match=r"outcomes\.parquet"):
         read_outcomes(tmp_path, "s")
     parquet.write_table(arrow.table(outcomes), tmp_path / "outcomes.parquet")
     table = read_outcomes(tmp_path, "s")

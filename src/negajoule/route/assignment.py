@@ -1,11 +1,12 @@
 """A batch under one budget: the multiple-choice knapsack by a price, a million queries at a time.
 
 Each query takes one model; the sum of values is to be as high as a sum of costs within the budget allows. The
-linear relaxation splits at most one query, so a price per joule solves all but that one: every query takes the
-model with the highest value minus price times cost, which always lies on the upper hull of its models
+linear relaxation splits at most one query, so a price per joule solves all but that one: every query takes
+the model with the highest value minus price times cost, which always lies on the upper hull of its models
 (Sinha and Zoltners, The Multiple-Choice Knapsack Problem, Operations Research 27, 1979). The price is
 bracketed on a sample, then on all queries; between the last two prices the steps along the hulls are taken in
-falling order of value per cost. What is lost against the exact optimum is at most the one step that didn't fit.
+falling order of value per cost. What is lost against the exact optimum is at most the one step that didn't
+fit.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ class _Columns:
             self.value[absent], self.cost[absent] = -np.inf, 0.0
         elif len(self.cost) and self.cost.size and self.cost.min() < 0:
             raise ValueError("costs must not be negative")
-        self.nothing = absent.all(axis=0) if absent.any() else None
+        self.nothing = np.asarray(absent.all(axis=0)) if absent.any() else None
         self.absent = absent if absent.any() else None
 
     def take(self, rows: NDArray[np.intp]) -> _Columns:
@@ -154,7 +155,7 @@ class _Columns:
     def _preferred(
         self, model: int, picked: NDArray[np.int64], part: slice, price: float
     ) -> NDArray[np.bool_]:
-        """Whether a model is to be preferred to an equal one: the cheaper, at an infinite price the better."""
+        """Whether to prefer a model to an equal one: the cheaper, at an infinite price the better."""
         rows = np.arange(part.start, part.stop)
         if np.isfinite(price):
             cheaper: NDArray[np.bool_] = self.cost[model, part] < self.cost[picked, rows]

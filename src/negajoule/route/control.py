@@ -1,9 +1,9 @@
 """Budgets online: a price per budget that keeps the plan, above a reserve that can't be overdrawn.
 
 Each budget has a price in units of score. A request takes the model with the highest expected score less
-prices times uses. After it the price rises if more was used than the pace allows and falls if less; the step is
-scaled by the score at stake per unit of budget, so that it means the same for joules, grams and euros. Every
-few requests the price is solved anew for what is left of the budget and of the traffic.
+prices times uses. After it the price rises if more was used than the pace allows and falls if less; the step
+is scaled by the score at stake per unit of budget, so that it means the same for joules, grams and euros.
+Every few requests the price is solved anew for what is left of the budget and of the traffic.
 
 What is left of the traffic is planned without replacement: of requests of each size as many are still to come
 as earlier traffic had, less those that came. So an order that brings the dear or the hard ones first doesn't
@@ -11,8 +11,8 @@ look like overspending. Where more of a size came than was planned the plan is w
 its place.
 
 Prices can be wrong; ``allow`` can't: before a request is sent its sure upper bound is reserved, and a model
-whose bound doesn't fit isn't offered. In the gateway the ledger's accounts do this; here it is the same rule in
-memory, for replays and tests.
+whose bound doesn't fit isn't offered. In the gateway the ledger's accounts do this; here it is the same rule
+in memory, for replays and tests.
 """
 
 from __future__ import annotations
@@ -222,9 +222,9 @@ class OnlineController:
 
 
 class _Plan:
-    """Earlier traffic as a plan of what comes, by size: the least that a request can use of the first budget."""
+    """Earlier traffic as a plan of what comes, by size: the least that a request can use of the first."""
 
-    def __init__(self, score: Floats, uses: Mapping[str, Floats], first: Budget) -> None:
+    def __init__(self, score: Floats, uses: dict[str, Floats], first: Budget) -> None:
         self.score, self.uses = np.asarray(score, float), uses
         size = np.nanmin(uses[first.name], axis=1)
         self._edges = np.quantile(size, np.arange(1, SIZES) / SIZES)

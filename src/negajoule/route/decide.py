@@ -1,8 +1,8 @@
 """The router: one prompt, some candidates and prices in; one model and the reason out.
 
 It always answers. What it doesn't know it says and takes the mix of single models, which needs no prompt: an
-empty prompt, a script it never saw, a pool it wasn't trained on. It holds state that traffic changes (feedback,
-corrections of energy, how new recent prompts are), none of it needed for an answer.
+empty prompt, a script it never saw, a pool it wasn't trained on. It holds state that traffic changes
+(feedback, corrections of energy, how new recent prompts are), none of it needed for an answer.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class Router:
 
     Args:
         file: what training learned.
-        explore: share of expected joules that may be spent on answers by chance, so that models that are never
+        explore: share of expected joules that may be spent on answers by chance, so that models that are
+        never
             chosen can be learned of; 0 never explores.
         seed: of exploration.
     """
@@ -198,7 +199,7 @@ class Router:
         return views
 
     def _price_unknown(self, views: list[CandidateView], prices: Prices) -> None:
-        """A candidate whose energy nobody knows counts as the dearest of the pool, when energy has a price."""
+        """A candidate whose energy nobody knows counts as the dearest, when energy has a price."""
         if not prices.per_joule and not prices.per_gram:
             return
         dearest = max((view.energy_j for view in views if view.energy_j is not None), default=0.0)
@@ -208,7 +209,7 @@ class Router:
                 views[index] = structs.replace(view, worth=view.worth - rate * PESSIMISM * dearest)
 
     def _newcomer(self, model: str, known: Floats) -> tuple[float, float]:
-        """A model that came after training: the pool's mean less its uncertainty, until feedback says more."""
+        """A model that came later: the pool's mean less its uncertainty, until feedback says more."""
         spread = float(np.sqrt(np.diag(self.file.transfer).mean() + known.var()))
         count, total = self._newcomers.get(model, (0.0, 0.0))
         doubt = IMAGINED / (IMAGINED + count)
@@ -216,7 +217,7 @@ class Router:
         return min(max(score, 0.0), 1.0), spread * float(np.sqrt(doubt))
 
     def _blind(self, candidates: Sequence[Candidate], prices: Prices) -> int:
-        """What the mix takes: means of training, moved by feedback; models without means only if all lack them."""
+        """What the mix takes by means of training, moved by feedback; the first if none has means."""
         rate = prices.per_joule + prices.per_gram * prices.intensity_g_per_j
         offset = self.feedback.offset(self.file.task_share).tolist() if self.feedback.judged else None
         best, taken = (-inf, -inf), 0

@@ -38,8 +38,8 @@ def expected_energy_j(
 class EnergyCorrection:
     """A factor per model and route: used over expected, recent requests counting most.
 
-    It is a ratio of fading sums and no mean of ratios, so that totals come out right: budgets are totals. A few
-    imagined requests of factor 1 keep the first real one from deciding alone.
+    It is a ratio of fading sums and no mean of ratios, so that totals come out right: budgets are totals. A
+    few imagined requests of factor 1 keep the first real one from deciding alone.
     """
 
     def __init__(self, *, memory: float = MEMORY) -> None:
@@ -50,8 +50,8 @@ class EnergyCorrection:
     def factor(self, model: str, route: str = "") -> float:
         """What expectations of a model on a route are to be multiplied with.
 
-        A model that wasn't seen there gets what the others were off by, since a shift of traffic lengthens the
-        answers of all; 1 before anything was seen.
+        A model that wasn't seen there gets what the others were off by, since a shift of traffic lengthens
+        the answers of all; 1 before anything was seen.
         """
         own = self._sums.get((model, route))
         if own is not None:

@@ -1,7 +1,7 @@
 """Judging a router on a table of outcomes: curve, equal accuracy, fair split, regret, calibration, baselines.
 
-A lambda that was picked on the queries it is judged on flatters. So besides the curve there is the fair split:
-the price is chosen on one half, with a margin, and read on the other.
+A lambda that was picked on the queries it is judged on flatters. So besides the curve there is the fair
+split: the price is chosen on one half, with a margin, and read on the other.
 """
 
 from __future__ import annotations
@@ -135,17 +135,22 @@ def frontier(worth_of: Floats, expected_j: Floats, score: Floats, energy_j: Floa
 def safe_frontier(
     file: RouterFile, prediction: Prediction, expected_j: Floats, score: Floats, energy_j: Floats
 ) -> tuple[Floats, Floats, NDArray[np.intp]]:
-    """The same for the safe choice: the mix of training rules where prompts or traffic are new."""
+    """The same for the safe choice: the mix of training rules where prompts or traffic are new.
+
+    The third part holds the choices at every price, the safe ones and then the learned ones without guard:
+    who has judged answers, as the fair split has, may choose between them.
+    """
     rows = np.arange(len(score))
     doubt = doubt_of(prediction.novelty, float(prediction.novelty.mean()), file.usual_novelty)
-    choices = []
+    safe, learned = [], []
     for price in price_grid(prediction.score, expected_j):
         blind = np.full(len(score), mixed_choice(file.mean_score, file.mean_energy_j, price))
         worth = prediction.score - price * expected_j
-        choices.append(safe_choice(worth, prediction.error, doubt, blind, caution=CAUTION).chosen)
-    energy = np.array([energy_j[rows, choice].mean() for choice in choices])
-    accuracy = np.array([score[rows, choice].mean() for choice in choices])
-    return energy, accuracy, np.array(choices)
+        safe.append(safe_choice(worth, prediction.error, doubt, blind, caution=CAUTION).chosen)
+        learned.append(np.argmax(worth, axis=1))
+    energy = np.array([energy_j[rows, choice].mean() for choice in safe])
+    accuracy = np.array([score[rows, choice].mean() for choice in safe])
+    return energy, accuracy, np.array(safe + learned)
 
 
 def expected_j_of(file: RouterFile, prediction: Prediction, outcomes: Outcomes) -> Floats:
@@ -159,9 +164,10 @@ def expected_j_of(file: RouterFile, prediction: Prediction, outcomes: Outcomes) 
 def fair_split(choices: NDArray[np.intp], score: Floats, energy_j: Floats, *, seed: int = 0) -> FairSplit:
     """Choose a price on one half so that accuracy surely holds there, read it on the other; 40 splits.
 
-    On the first half the cheapest price is taken whose lower 95 % bound of the change against that half's best
-    single model is no more than half a point down (a test of non-inferiority); if there is none, the best single model itself. The lower bound of the result
-    takes each query's mean change over the splits that read it as one sample.
+    On the first half the cheapest price is taken whose lower 95 % bound of the change against that half's
+    best single model is no more than half a point down (a test of non-inferiority); if there is none, the
+    best single model itself. The lower bound of the result takes each query's mean change over the splits
+    that read it as one sample.
 
     Args:
         choices: prices x queries: which model each query gets at each price.

@@ -1,8 +1,9 @@
 """Learning from feedback: what traffic shows the predictions to be wrong by.
 
-A Kalman filter over one offset per model and one per model and task. Its prior is what training saw predictions
-miss on whole tasks left out, with the covariance between models: a poor answer of one model says something of
-its siblings. Offsets drift back to the prior with age, so a change is learned and an old truth forgotten.
+A Kalman filter over one offset per model and one per model and task. Its prior is what training saw
+predictions miss on whole tasks left out, with the covariance between models: a poor answer of one model says
+something of its siblings. Offsets drift back to the prior with age, so a change is learned and an old truth
+forgotten.
 """
 
 from __future__ import annotations
@@ -87,8 +88,8 @@ def doubly_robust(
 ) -> tuple[float, float]:
     """Value of a policy on logged traffic where only the model that answered was judged.
 
-    The predictions are corrected by what was seen, weighted by the inverse of its probability (Dudik, Langford
-    and Li, Doubly Robust Policy Evaluation and Learning, ICML 2011); right if either predictions or
+    The predictions are corrected by what was seen, weighted by the inverse of its probability (Dudik,
+    Langford and Li, Doubly Robust Policy Evaluation and Learning, ICML 2011); right if either predictions or
     propensities are.
 
     Args:

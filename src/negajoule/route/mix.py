@@ -1,8 +1,8 @@
 """Not looking at the query: the mix of single models, and when looking may overrule it.
 
-A learned router can lose to a mix of single models when traffic changes. So the mix is the rule and looking the
-exception: the learned choice is taken where its gain over the mix's choice, at the same price, is positive at
-the lower confidence bound. The bound widens with how new the traffic is, because errors do.
+A learned router can lose to a mix of single models when traffic changes. So the mix is the rule and looking
+the exception: the learned choice is taken where its gain over the mix's choice, at the same price, is
+positive at the lower confidence bound. The bound widens with how new the traffic is, because errors do.
 """
 
 from __future__ import annotations

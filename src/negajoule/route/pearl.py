@@ -1,10 +1,10 @@
 """PEARL, the reference policy: clusters for accuracy, regressors for energy, an exact integer programme.
 
-Chadli, Botterweck and Saber, Performance and Energy Aware Routing for LLMs, Future Generation Computer Systems
-176 (2026) 108218. The accuracy of a model on a query is its mean over the training queries of the query's
-cluster (k-means on an embedding); the energy comes from one regressor per model; the assignment maximises the
-sum of accuracies within an energy budget with one model per query. Written from a description of the paper, so
-that the policies of this room can be compared with it side by side.
+Chadli, Botterweck and Saber, Performance and Energy Aware Routing for LLMs, Future Generation Computer
+Systems 176 (2026) 108218. The accuracy of a model on a query is its mean over the training queries of the
+query's cluster (k-means on an embedding); the energy comes from one regressor per model; the assignment
+maximises the sum of accuracies within an energy budget with one model per query. Written from a description
+of the paper, so that the policies of this room can be compared with it side by side.
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ class RouteDecision(msgspec.Struct, frozen=True, kw_only=True):
         return next(view for view in self.candidates if view.model == model)
 
     def decision(self) -> Decision:
-        """The same as what every room that decides answers; the margin is energy spared against the blind choice."""
+        """What every room that decides answers; the margin is energy spared against the blind choice."""
         chosen, blind = self.view(self.chosen), self.view(self.blind)
         other = self.blind if self.blind != self.chosen else None
         margin = None

@@ -1,8 +1,8 @@
 """Predictions for a prompt: its task, and each model's score and length of answer.
 
-All learned maps are linear in the terms and the surface, so a prompt costs one gather and one product. The task
-is inferred first; the table of scores by task gives most of what can be known, and a residual adds what the
-prompt itself says. The newer a prompt, the less the residual counts and the wider is the uncertainty.
+All learned maps are linear in the terms and the surface, so a prompt costs one gather and one product. The
+task is inferred first; the table of scores by task gives most of what can be known, and a residual adds what
+the prompt itself says. The newer a prompt, the less the residual counts and the wider is the uncertainty.
 """
 
 from __future__ import annotations

@@ -106,6 +106,7 @@ class _Learner:
         )
         self.factors = np.ones(len(file.models))
         self._common = np.zeros(len(file.models))
+        self._seen: set[int] = set()
 
     def expect(self, query: int) -> tuple[Floats, Floats]:
         """Scores and energies [J] of a query's candidates."""
@@ -130,7 +131,11 @@ class _Learner:
         """Take in an answer's energy [J] and, if it was judged, its score."""
         file, prediction = self.traffic.file, self.traffic.prediction
         self.energy.observe(file.models[model], float(self.traffic.expected_j[query, model]), used_j)
-        self.factors = np.array([self.energy.factor(name) for name in file.models])
+        self._seen.add(model)
+        if len(self._seen) < len(file.models):  # the others' factors are means of those seen
+            self.factors = np.array([self.energy.factor(name) for name in file.models])
+        else:
+            self.factors[model] = self.energy.factor(file.models[model])
         if score is not None:
             self.feedback.observe(prediction.task[query], model, float(prediction.score[query, model]), score)
             self._common = self.feedback.offset(file.task_share)

@@ -2,14 +2,15 @@
 
 Served on every request, so it loads nothing but the standard library and takes tens of microseconds.
 
-A prompt longer than ``LONGEST`` characters is read by its first ``HEAD`` and last ``TAIL`` characters: what is
-asked stands at either end, and the middle is mostly material.
+A prompt longer than ``LONGEST`` characters is read by its first ``HEAD`` and last ``TAIL`` characters: what
+is asked stands at either end, and the middle is mostly material.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def tokens(text: str) -> list[str]:
 def terms(text: str) -> list[str]:
     """Words, signs and pairs of neighbours: what the vocabulary is made of in training."""
     single = tokens(excerpt(text))
-    return single + list(map(" ".join, zip(single, single[1:], strict=False)))
+    return single + list(map(" ".join, pairwise(single)))
 
 
 def known_terms(words: list[str], vocabulary: Mapping[str, int]) -> dict[int, int]:
@@ -76,7 +77,7 @@ def known_terms(words: list[str], vocabulary: Mapping[str, int]) -> dict[int, in
     for number in map(get, words):
         if number is not None:
             counts[number] = counts.get(number, 0) + 1
-    for number in map(get, map(" ".join, zip(words, words[1:], strict=False))):
+    for number in map(get, map(" ".join, pairwise(words))):
         if number is not None:
             counts[number] = counts.get(number, 0) + 1
     return counts

@@ -1,8 +1,8 @@
 """Training: tasks, scores and lengths from a table of outcomes, with scikit-learn.
 
 Everything that is chosen is chosen inside the training data: residuals are fitted on task probabilities that
-their own queries didn't shape (cross-fitting), their strength by cross-validation, and what to expect of tasks
-never seen by leaving whole tasks out in turn.
+their own queries didn't shape (cross-fitting), their strength by cross-validation, and what to expect of
+tasks never seen by leaving whole tasks out in turn.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 __all__ = ["train"]
 
 FOLDS = 4
+MOST_TERMS = 20_000
 LEFT_OUT = 5
+MANY_TASKS = 20  # beyond, tasks are left out by halves: each fit takes long and each half has many
 SMALLEST_TASK = 15
 LEAST_QUERIES = 30
 STRENGTHS = (10.0, 30.0, 100.0)
@@ -152,10 +154,10 @@ def _usable(outcomes: Outcomes) -> Outcomes:
             f"{scored.any(axis=1).sum()} queries have a score; training needs at least {LEAST_QUERIES}",
             code="C106",
         )
-    silent = [model for model, any_ in zip(outcomes.models, scored.any(axis=0), strict=True) if not any_]
+    silent = [model for model, column in zip(outcomes.models, scored.T, strict=True) if not column.any()]
     if silent:
         raise ConfigError(f"no query has a score of {', '.join(silent)}: leave it out", code="C106")
-    return outcomes.take(scored.any(axis=1))
+    return outcomes.take(np.asarray(scored.any(axis=1)))
 
 
 def _tasks(names: NDArray[np.str_]) -> tuple[tuple[str, ...], NDArray[np.intp]]:
@@ -181,7 +183,7 @@ def _surfaces(prompts: list[str]) -> Floats:
 
 
 def _words(prompts: list[str]) -> _Words:
-    """TF-IDF of terms that occur in two prompts; others count as unknown, as they will when served."""
+    """TF-IDF of terms that occur in two prompts, at most 20,000; others count as unknown, as when served."""
     text = require("sklearn.feature_extraction.text", extra="route", purpose=PURPOSE)
     sparse = require("scipy.sparse", extra="route", purpose=PURPOSE)
     vectoriser = text.CountVectorizer(analyzer=terms)
@@ -191,6 +193,8 @@ def _words(prompts: list[str]) -> _Words:
         raise ConfigError("the prompts hold no words to learn from", code="C106") from error
     occurrences = np.bincount(counts.indices, minlength=counts.shape[1])
     kept = np.flatnonzero(occurrences >= 2)
+    if len(kept) > MOST_TERMS:
+        kept = np.sort(kept[np.argsort(-occurrences[kept], kind="stable")[:MOST_TERMS]])
     if not len(kept):
         raise ConfigError("no word occurs in two prompts, so there is nothing to learn from", code="C106")
     rarity = np.log((1 + len(prompts)) / (1 + occurrences)) + 1.0
@@ -205,14 +209,14 @@ def _words(prompts: list[str]) -> _Words:
     return _Words(matrix.tocsr(), tuple(names.tolist()), rarity[kept], unknown_rarity)
 
 
-def _design(words: _Words, surfaces: Floats, mean: Floats, scale: Floats) -> Any:  # noqa: ANN401 (scipy.sparse)
+def _design(words: _Words, surfaces: Floats, mean: Floats, scale: Floats) -> Any:  # noqa: ANN401
     sparse = require("scipy.sparse", extra="route", purpose=PURPOSE)
     scaled = np.clip((surfaces - mean) / scale, -SURFACE_LIMIT, SURFACE_LIMIT) * SURFACE_WEIGHT
-    return sparse.hstack([words.matrix, sparse.csr_matrix(scaled)], format="csr")
+    return sparse.hstack([words.matrix, sparse.csr_matrix(scaled)], format="csr", dtype=np.float32)
 
 
 def _classify(design: Any, task: NDArray[np.intp]) -> tuple[Floats, Floats]:  # noqa: ANN401
-    """Coefficients (T, D) and intercepts of the task's classifier; tasks absent from it get -inf-like ones."""
+    """Coefficients (T, D) and intercepts of the task's classifier; tasks absent from it get tiny odds."""
     linear = require("sklearn.linear_model", extra="route", purpose=PURPOSE)
     many = int(task.max()) + 1
     coefficients, intercept = np.zeros((many, design.shape[1])), np.full(many, -30.0)
@@ -321,7 +325,7 @@ def _column_means(values: Floats) -> Floats:
     count = known.sum(axis=0)
     total = np.where(known, values, 0.0).sum(axis=0)
     overall = float(total.sum() / count.sum()) if count.sum() else 0.0
-    return np.divide(total, count, out=np.full(values.shape[1], overall), where=count > 0)
+    return np.asarray(np.divide(total, count, out=np.full(values.shape[1], overall), where=count > 0))
 
 
 def _mean_energy(outcomes: Outcomes) -> Floats:
@@ -366,7 +370,7 @@ def _unseen(design: Any, score: Floats, task: NDArray[np.intp], many: int) -> _U
     """
     models = score.shape[1]
     nothing = _Unseen(1.0, 1.0, UNKNOWN_VARIANCE * np.eye(models))
-    groups = np.arange(many) % min(many, LEFT_OUT)
+    groups = np.arange(many) % min(many, LEFT_OUT if many <= MANY_TASKS else 2)
     errors: dict[tuple[float, float], list[Floats]] = {}
     for group in range(groups.max() + 1):
         left = np.isin(task, np.flatnonzero(groups == group))
