@@ -16,7 +16,8 @@ from negajoule.compress.adapters import (
 )
 from negajoule.compress.four_bit_layers import demand_gradients, refuse_repacked, strict_autograd
 from negajoule.compress.passages import Passages
-from negajoule.compress.qlora import TuningPlan, qlora_rows, study_tuning, tuning_spent
+from negajoule.compress.qlora import TuningPlan, qlora_rows, study_tuning
+from negajoule.compress.workshop import Workshop
 from negajoule.errors import CompressError
 from tiny_llama import write_tiny_llama
 
@@ -140,10 +141,12 @@ def test_a_study_tells_what_each_way_takes(model, tmp_path, monkeypatch):
         assert row.after < row.before
     assert four.memory_ratio > 1.5
     assert four.step_ratio.known is False  # three pairs are too few
-    assert [what for what, _, _ in tuning_spent(tmp_path / "study")] == [
-        "fp4-float32-train",
-        "full-float32-train",
+    spent = Workshop(tmp_path / "study").spent()
+    assert [one.label for one in spent] == [
+        "compress/tuning/full-float32-train",
+        "compress/tuning/fp4-float32-train",
     ]
+    assert {one.stage for one in spent} == {"training"}
     rows = qlora_rows(result)
     assert rows[0].published.value == pytest.approx(5.94)
     assert rows[0].measured.value == four.energy_ratio

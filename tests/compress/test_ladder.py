@@ -125,7 +125,12 @@ def test_a_study_judges_measures_and_goes_on(model, tmp_path, monkeypatch):
     assert abs(eight.added.value) < 0.2
     assert "too few rounds to claim a gain" in eight.claims
     assert result.judged_tokens == sum(len(ids) - 1 for ids in tokens_of(model, TEXTS, 128))
-    assert {what.partition(",")[0] for what, _, _ in Ladder(plan, tmp_path).spent()} >= {"F32", "Q8_0"}
+    spent = [one.label for one in Ladder(plan, tmp_path).workshop.spent()]
+    assert sorted(spent) == sorted(
+        f"compress/made-up/{name}/{what}"
+        for name in ("F32", "Q8_0")
+        for what in ("making", "judged", "round 1")
+    )
 
     def fail(*_):
         raise AssertionError("everything was finished")

@@ -58,7 +58,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
         output_tokens: produced.
         prefill_s: CPU time until the first token of each answer, summed [s].
         decode_s: CPU time after it [s].
-        window: what the meter saw while prompts were answered.
+        window: what the meter saw of answers and judging.
         started_s: UTC seconds since 1970 [s].
         log_probabilities: for each judged text, of its tokens after the first.
         peak_bytes: the most memory that the process held [B].
@@ -148,14 +148,14 @@ def _do(job: Job) -> Found:
     engine = _open(job)
     load_s = time.process_time() - start_s
     meter = Meter.for_process()
-    window, started_s, counts = None, time.time(), _Counts()
-    if job.prompts:
-        _answer(engine, job.prompts[0], min(4, job.answer_tokens), _Counts())
-        before = meter.read()
-        for prompt in job.prompts:
-            _answer(engine, prompt, job.answer_tokens, counts)
-        window = meter.between(before, meter.read())
+    for prompt in job.prompts[:1]:
+        _answer(engine, prompt, min(4, job.answer_tokens), _Counts())
+    counts = _Counts()
+    started_s, before = time.time(), meter.read()
+    for prompt in job.prompts:
+        _answer(engine, prompt, job.answer_tokens, counts)
     judged = tuple(tuple(log_probabilities(engine, tokens)) for tokens in job.judged)
+    window = meter.between(before, meter.read())
     engine.close()
     return Found(
         load_s=load_s,

@@ -20,6 +20,7 @@ from negajoule.compress.generative_worker import Found, Job, run_job
 from negajoule.compress.gguf_recipes import GgufRecipe, bits_per_weight, make_gguf
 from negajoule.compress.paired import CONFIDENCE, DRAWS, SEED, Interval, median_interval
 from negajoule.compress.passages import Passages, tokens_of
+from negajoule.compress.workshop import Workshop
 from negajoule.engine.siblings import file_sha256
 from negajoule.errors import CompressError
 from negajoule.fingerprint import fingerprint
@@ -28,6 +29,8 @@ from negajoule.units import Energy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from negajoule.ledger import Stage
 
 __all__ = ["Ladder", "LadderPlan", "LadderResult", "Rung", "perplexity", "perplexity_added"]
 
@@ -147,7 +150,6 @@ class _Made(msgspec.Struct, frozen=True):
     """What making a file took; ``None`` if it was there before anybody measured."""
 
     window: Window | None
-    started_s: float = 0.0
 
 
 class Ladder:
@@ -164,26 +166,20 @@ class Ladder:
 
     def __init__(self, plan: LadderPlan, folder: Path, say: Callable[[str], None] = lambda _: None) -> None:
         self.plan, self.folder, self._say = plan, folder, say
-        folder.mkdir(parents=True, exist_ok=True)
-        note = folder / "plan.json"
-        kept = msgspec.json.encode(
+        self.workshop = Workshop(folder)
+        self.workshop.keep_plan(
             {
                 "schema": "negajoule.compress-ladder-plan/1",
-                "source": file_sha256(plan.source),
+                "model": file_sha256(plan.source),
                 "texts": plan.passages.fingerprint,
-                "lengths": [
-                    plan.prompt_tokens, plan.answer_tokens, plan.judged_tokens, plan.calibration_tokens,
-                    plan.prompts, plan.threads,
-                ],
+                "prompts": plan.prompts,
+                "prompt_tokens": plan.prompt_tokens,
+                "answer_tokens": plan.answer_tokens,
+                "judged_tokens": plan.judged_tokens,
+                "calibration_tokens": plan.calibration_tokens,
+                "threads": plan.threads,
             }
-        )  # fmt: skip
-        if note.exists() and note.read_bytes() != kept:
-            raise CompressError(
-                f"the folder {folder} holds a study of another model, other texts or other lengths",
-                code="K107",
-                fix="give another --folder, or delete this one",
-            )
-        note.write_bytes(kept)
+        )
 
     def run(self) -> LadderResult:
         """Make the files, judge them, measure them in turn.
@@ -229,25 +225,13 @@ class Ladder:
             if not receipt.exists():
                 self._say(f"{recipe.name}: made")
                 window = meter.between(before, meter.read())
-                receipt.write_bytes(msgspec.json.encode(_Made(window, started_s)))
+                self._spend(f"{recipe.name}/making", "development", started_s, window)
+                receipt.write_bytes(msgspec.json.encode(_Made(window)))
             made[recipe.name] = msgspec.json.decode(receipt.read_bytes(), type=_Made)
         if plan.shipped:
             files["as shipped"] = plan.source
             made["as shipped"] = _Made(None)
         return files, made
-
-    def spent(self) -> list[tuple[str, float, Window]]:
-        """All that was measured here, for the ledger: what, when [UTC s], and what the meter saw."""
-        found = []
-        for receipt in sorted(self.folder.glob("made-*.json")):
-            one = msgspec.json.decode(receipt.read_bytes(), type=_Made)
-            if one.window is not None:
-                found.append((f"making {receipt.stem[5:]}", one.started_s, one.window))
-        for number, one_round in enumerate(self._rounds(), 1):
-            for name, seen in one_round.items():
-                assert seen.window is not None, "a round answers prompts"
-                found.append((f"{name}, round {number}", seen.started_s, seen.window))
-        return found
 
     def _judge(self, name: str, file: Path, judged: Sequence[Sequence[int]]) -> list[list[float]]:
         """The logarithms of probabilities of every token, by text."""
@@ -259,7 +243,9 @@ class Ladder:
                 return known[1]
         self._say(f"{name}: judged by {len(judged)} texts")
         job = Job(model=str(file), threads=self.plan.threads, judged=tuple(map(tuple, judged)))
-        found = [list(text) for text in run_job(job, self._log(name)).log_probabilities]
+        done = run_job(job, self._log(name))
+        found = [list(text) for text in done.log_probabilities]
+        self._spend(f"{name}/judged", "evaluation", done.started_s, done.window)
         fresh = kept.with_suffix(".new")
         fresh.write_bytes(msgspec.json.encode((asked, found)))
         fresh.replace(kept)
@@ -282,7 +268,8 @@ class Ladder:
                     prompts=prompts,
                     answer_tokens=self.plan.answer_tokens,
                 )
-                seen[name] = run_job(job, self._log(name))
+                done = seen[name] = run_job(job, self._log(name))
+                self._spend(f"{name}/round {number + 1}", "evaluation", done.started_s, done.window)
             rounds.append(seen)
             with (self.folder / "rounds.jsonl").open("ab") as file:
                 file.write(msgspec.json.encode(seen) + b"\n")
@@ -296,6 +283,11 @@ class Ladder:
         return [
             msgspec.json.decode(line, type=dict[str, Found]) for line in file.read_bytes().split(b"\n")[:-1]
         ]
+
+    def _spend(self, what: str, stage: Stage, started_s: float, window: Window | None) -> None:
+        """Add a piece of work to the list for the ledger."""
+        assert window is not None, "all work is metered"
+        self.workshop.spend(f"compress/{self.plan.passages.name}/{what}", stage, started_s, window)
 
     def _log(self, name: str) -> Path:
         return self.folder / "logs" / f"{name.replace(' ', '-')}.log"

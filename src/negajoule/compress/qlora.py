@@ -18,15 +18,14 @@ from negajoule.compress.adapters import AdapterJob, AdapterReport, Adapting, run
 from negajoule.compress.article import ArticleRow
 from negajoule.compress.paired import Interval, median_interval
 from negajoule.compress.passages import Passages, tokens_of
+from negajoule.compress.workshop import Workshop
 from negajoule.errors import CompressError
 from negajoule.fingerprint import fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from negajoule.meter import Window
-
-__all__ = ["WAYS", "Tuned", "TuningPlan", "TuningResult", "qlora_rows", "study_tuning", "tuning_spent"]
+__all__ = ["WAYS", "Tuned", "TuningPlan", "TuningResult", "qlora_rows", "study_tuning"]
 
 WAYS: tuple[Adapting, ...] = (
     Adapting(way="full"),
@@ -135,7 +134,7 @@ def study_tuning(plan: TuningPlan, folder: Path, say: Callable[[str], None] = la
         CompressError: (K104) if gradients of 4-bit weights aren't those of the widened weights.
         ExtraMissingError: (X101) without a library.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    workshop = Workshop(folder)
     whole = tokens_of(plan.source, plan.passages.calibration, plan.length)
     texts = tuple(tuple(ids) for ids in whole if len(ids) == plan.length)
     judged = tuple(tuple(ids) for ids in tokens_of(plan.source, plan.passages.test, plan.length))
@@ -150,21 +149,21 @@ def study_tuning(plan: TuningPlan, folder: Path, say: Callable[[str], None] = la
         if how.way in ("fp4", "nf4"):
             say(f"{name}: gradients")
             job = AdapterJob(do="gradients", texts=texts[:1], **common)  # type: ignore[arg-type]
-            gap = _done(job, folder, f"{name}-gradients").gradient_gap
+            gap = _done(job, workshop, f"{name}-gradients").gradient_gap
             if gap is None or not gap <= (SAME if how.compute == "float32" else SAME_16):
                 raise CompressError(f"gradients of {name} are off by {gap}", code="K104")
         say(f"{name}: before")
-        before = _done(AdapterJob(do="judge", texts=judged, **common), folder, f"{name}-before")  # type: ignore[arg-type]
+        before = _done(AdapterJob(do="judge", texts=judged, **common), workshop, f"{name}-before")  # type: ignore[arg-type]
         say(f"{name}: {plan.steps} steps")
         train = _done(
             AdapterJob(do="train", texts=texts, adapters=file, **common),  # type: ignore[arg-type]
-            folder,
+            workshop,
             f"{name}-train",
         )
         say(f"{name}: after")
         after = _done(
             AdapterJob(do="judge", texts=judged, adapters=file, **common),  # type: ignore[arg-type]
-            folder,
+            workshop,
             f"{name}-after",
         )
         base = base or train
@@ -176,16 +175,6 @@ def study_tuning(plan: TuningPlan, folder: Path, say: Callable[[str], None] = la
         judged=len(judged),
         rows=tuple(rows),
     )
-
-
-def tuning_spent(folder: Path) -> list[tuple[str, float, Window]]:
-    """All training that was measured in a folder, for the ledger: what, when [UTC s], what the meter saw."""
-    found = []
-    for file in sorted(folder.glob("*-train.json")):
-        report = msgspec.json.decode(file.read_bytes(), type=_Kept).report
-        if report.window is not None:
-            found.append((file.stem, report.started_s, report.window))
-    return found
 
 
 def qlora_rows(result: TuningResult) -> list[ArticleRow]:
@@ -214,15 +203,17 @@ def qlora_rows(result: TuningResult) -> list[ArticleRow]:
     return found
 
 
-def _done(job: AdapterJob, folder: Path, name: str) -> AdapterReport:
+def _done(job: AdapterJob, workshop: Workshop, name: str) -> AdapterReport:
     """What came of a job, done now or kept from before."""
     asked = fingerprint(msgspec.json.encode(job))
-    file = folder / f"{name}.json"
+    file = workshop.folder / f"{name}.json"
     if file.exists():
         kept = msgspec.json.decode(file.read_bytes(), type=_Kept)
         if kept.job == asked:
             return kept.report
-    report = run_adapter_job(job, folder / "logs" / f"{name}.log")
+    report = run_adapter_job(job, workshop.folder / "logs" / f"{name}.log")
+    if report.window is not None:
+        workshop.spend(f"compress/tuning/{name}", "training", report.started_s, report.window)
     fresh = file.with_suffix(".new")
     fresh.write_bytes(msgspec.json.encode(_Kept(asked, report)))
     fresh.replace(file)
