@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from negajoule.cli.compress_gguf import climb, is_for_gguf
 from negajoule.cli.output import json_option, print_json, print_table, say
 from negajoule.config import Settings, home
 from negajoule.errors import NegajouleError
@@ -15,6 +17,7 @@ from negajoule.units.text import number_text
 
 if TYPE_CHECKING:
     from negajoule.compress import Line, Result, Study
+    from negajoule.compress.workshop import Spent
 
 __all__ = ["compress"]
 
@@ -70,12 +73,32 @@ def compress(
     """Make MODEL smaller by recipes and tell what each saves, loses and costs.
 
     MODEL is a folder with a model of Hugging Face, or all-minilm-l6-v2. If it has no head for the labels, one
-    is trained first. Everything lies in the study's folder: artefacts with their cards, answers, rounds, the
-    result and its picture. An interrupted study goes on when the same command is given again.
+    is trained first. A GGUF file, or smollm2-135m-instruct, is studied as a generative model: tokens of a
+    CPU-second and perplexity, by recipes gguf:Q8_0, gguf:Q4_0 or gguf:Q4_0:calibrated. Everything lies in the
+    study's folder: artefacts with their cards, answers, rounds, the result and its picture. An interrupted
+    study goes on when the same command is given again.
 
     Example: negajoule compress all-minilm-l6-v2 --data sms-spam --recipe int8 --recipe "layers(keep=3) +
-    recover + int8"
+    recover + int8", or: negajoule compress MODEL.gguf --recipe gguf:Q8_0
     """
+    place = folder or home() / "compress" / _folder_name(named, model, data or (named and ARTICLE_DATA))
+    data_place = data_folder or Path(os.environ.get("NEGAJOULE_DATA", "../shared/data"))
+    settings = Settings({"zone": zone})
+    if is_for_gguf(model, recipes):
+        climb(
+            model,
+            data,
+            recipes,
+            folder=place,
+            data_folder=data_place,
+            rounds=rounds,
+            texts=limit,
+            longest=max_length,
+            threads=threads,
+            book=None if no_record else partial(book, settings=settings),
+            as_json=as_json,
+        )
+        return
     from negajoule.compress import Plan, Recipe, Study
     from negajoule.compress.fine_tune import FineTuning
 
@@ -89,12 +112,11 @@ def compress(
         chosen = tuple(Recipe.parse(text) for text in recipes or DEFAULT)
     if data is None:
         raise click.UsageError("--data is missing: a file of JSON lines with text and label, or a name")
-    settings = Settings({"zone": zone})
     plan = Plan(
         model=model,
         data=data,
         recipes=chosen,
-        data_folder=data_folder or Path(os.environ.get("NEGAJOULE_DATA", "../shared/data")),
+        data_folder=data_place,
         tuning=FineTuning(epochs=epochs, rate=rate, again=fine_tune),
         max_length=max_length,
         batch=batch,
@@ -104,14 +126,13 @@ def compress(
         limit=limit,
         seed=seed,
     )
-    place = folder or home() / "compress" / "-".join(filter(None, (named, Path(model).name, Path(data).name)))
     study = Study(plan, place, say)
     try:
         result = study.run()
     finally:
         # What was used was used, also by a study that was broken off.
         if not no_record:
-            _book(study, settings)
+            book(study.workshop.spent(), study.plan.model, settings)
     _keep(result, place)
     if named:
         _show_article(study, result, as_json=as_json)
@@ -138,6 +159,10 @@ def _show_article(study: Study, result: Result, *, as_json: bool) -> None:
         say(f"{row.what}: {row.remark}. Source: {row.source}")
     for note in result.notes:
         say(f"note: {note}")
+
+
+def _folder_name(*parts: str | None) -> str:
+    return "-".join(Path(part).name for part in parts if part)
 
 
 def show(result: Result, place: Path) -> None:
@@ -215,7 +240,7 @@ def _keep(result: Result, place: Path) -> None:
     write_cards(result)
 
 
-def _book(study: Study, settings: Settings) -> None:
+def book(spent: list[Spent], model: str, settings: Settings) -> None:
     """Put all that was measured into the ledger; what stands there already counts once."""
     from negajoule.instrument import find_here
     from negajoule.ledger import Activity, Ledger
@@ -226,19 +251,19 @@ def _book(study: Study, settings: Settings) -> None:
             ledger.append(
                 [
                     Activity(
-                        id=spent.id,
-                        started_s=spent.started_s,
-                        seconds=spent.window.seconds,
+                        id=piece.id,
+                        started_s=piece.started_s,
+                        seconds=piece.window.seconds,
                         kind="run",
-                        stage=spent.stage,
-                        label=spent.label,
-                        model=study.plan.model,
+                        stage=piece.stage,
+                        label=piece.label,
+                        model=model,
                         host=here.host.host_id,
                         zone=here.factors.zone,
-                        cpu_seconds=spent.window.cpu_s,
-                        footprint=here.cost_of(spent.window),
+                        cpu_seconds=piece.window.cpu_s,
+                        footprint=here.cost_of(piece.window),
                     )
-                    for spent in study.workshop.spent()
+                    for piece in spent
                 ]
             )
     except NegajouleError as error:
