@@ -1,6 +1,8 @@
 """Calls that are held: they go together, never beyond the promise, and a broken promise ends the holding."""
 
 import json
+import os
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,6 +17,7 @@ from negajoule.gateway.shaped import ShapedBackend
 from negajoule.shape.guard import Guard
 from negajoule.shape.live import read_rules, write_rules
 from negajoule.shape.promise import Promise
+from servers import serve
 
 TABLE = {"policy": "join", "wait_s": 0.4, "running": 1, "promise": "p95<=5s", "class": "batch"}
 
@@ -143,3 +146,39 @@ def test_rules_are_written_as_they_are_read(rules):
 def test_a_wrong_table_is_named(change, said):
     with pytest.raises(ConfigError, match=said):
         read_rules([{**TABLE, **change}])
+
+
+def test_nobody_is_held_longer_than_they_bear(fresh_home):
+    rules = read_rules([{**TABLE, "wait_s": 4.0}])
+    with shaped(rules) as server, ThreadPoolExecutor(3) as pool:
+        patient = pool.submit(chat, server.url, x_negajoule_class="batch", x_negajoule_hold_s="1.2")
+        hasty = chat(server.url, x_negajoule_class="batch", x_negajoule_hold_s="0.3")
+        assert 0.25 < held_s(hasty) < 1.0
+        at_once = chat(server.url, x_negajoule_class="batch", x_negajoule_hold_s="0")
+        assert "x-negajoule-held-s" not in at_once.headers
+        assert held_s(patient.result()) < 3.0
+        for wrong in ("soon", "-1", "nan"):
+            refused = chat(server.url, x_negajoule_class="batch", x_negajoule_hold_s=wrong)
+            assert (refused.status, refused.code) == (400, "R102")
+
+
+def test_other_rules_let_go_who_was_held(fresh_home, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = tmp_path / "negajoule.toml"
+    settings.write_text(write_rules(read_rules([{**TABLE, "wait_s": 4.5}])))
+    body = {**CHAT, "model": "fake"}
+    with serve(fresh_home, "--fake-engine") as server, ThreadPoolExecutor(1) as pool:
+        held = pool.submit(ask, server.url, "/v1/chat/completions", body=body, x_negajoule_class="batch")
+        while b"negajoule_shape_held 1.0" not in ask(server.url, "/metrics").body:
+            time.sleep(0.02)
+        settings.write_text("")
+        os.kill(server.process.pid, signal.SIGHUP)
+        assert held_s(held.result(timeout=4.0)) < 4.0
+        assert (
+            "x-negajoule-held-s"
+            not in ask(server.url, "/v1/chat/completions", body=body, x_negajoule_class="batch").headers
+        )
+        settings.write_text('[[shape]]\npolicy = "magic"\n')
+        os.kill(server.process.pid, signal.SIGHUP)
+        time.sleep(0.2)
+        assert ask(server.url, "/healthz").status == 200

@@ -2,13 +2,15 @@
 
 import itertools
 import math
+import tomllib
 
 import msgspec
 import numpy as np
 import pytest
 
 from negajoule.errors import ConfigError
-from negajoule.shape import AtOnce, Plan, Promise, frontier, gain_by_part, shape, variants
+from negajoule.shape import AtOnce, CleanerHours, Plan, Promise, frontier, gain_by_part, shape, variants
+from negajoule.shape.live import read_rules, rules_of, write_rules
 from negajoule.simulate import Fleet, Trace
 from shape.conftest import poisson, step_table
 
@@ -73,6 +75,41 @@ def test_carbon_is_made_small_where_it_is_asked_for(fleet):
     assert shaped.cost < shaped.at_once
 
 
+def test_work_that_may_wait_goes_to_cleaner_hours(fleet):
+    trace = poisson(0.5, 4 * 3600, seed=6)  # eight hours
+    intensity = [400.0, 100.0] * 8
+    promise = Promise(limit_s=4000.0)
+    shaped = shape(trace, fleet, [promise], objective="carbon", carbon_g_per_kwh=intensity)
+    assert isinstance(shaped.plan.policies[0], CleanerHours)
+    assert shaped.unit == "gCO2e"
+    by_energy = shape(trace, fleet, [promise])
+    assert not isinstance(by_energy.plan.policies[0], CleanerHours)
+
+
+def test_a_price_that_never_changes_asks_for_the_least_energy(fleet):
+    trace = poisson(0.5, 2000, seed=5)
+    by_energy = shape(trace, fleet, [Promise(limit_s=30.0)])
+    by_money = shape(
+        trace, fleet, [Promise(limit_s=30.0)], objective="money", price_per_kwh=[0.25] * 40, currency="CHF"
+    )
+    assert by_money.plan == by_energy.plan
+    assert by_money.unit == "CHF"
+    assert by_money.cost == pytest.approx(by_energy.cost / 3.6e6 * 0.25)
+
+
+def test_the_rules_for_a_server_say_what_was_chosen(fleet):
+    trace = poisson(0.5, 2000, seed=5)
+    promise = Promise(limit_s=30.0)
+    shaped = shape(trace, fleet, [promise])
+    (rule,) = rules_of(shaped, [promise], trace.classes)
+    assert (rule.kind, rule.model, rule.promise) == ("*", "*", promise)
+    assert rule.predicted_s == shaped.kept[0].reached_s
+    (read,) = read_rules(tomllib.loads(write_rules([rule]))["shape"])
+    assert read.policy.wait_s == pytest.approx(rule.policy.wait_s, rel=1e-5)
+    nobody = shape(trace, fleet, [Promise(limit_s=0.01)])
+    assert rules_of(nobody, [Promise(limit_s=0.01)], trace.classes) == ()
+
+
 def test_sleep_and_few_replicas_are_tried_when_allowed():
     fleet = Fleet(table=step_table(), replicas=3)
     assert len(variants(fleet)) == 1
@@ -110,6 +147,7 @@ def test_parts_lead_from_the_loop_to_the_plan(fleet):
         ({"promises": []}, "held for ever"),
         ({"objective": "joy"}, "joy"),
         ({"objective": "carbon"}, "carbon"),
+        ({"objective": "money"}, "price"),
         ({"levers": ["magic"]}, "magic"),
         ({"levers": ["clocks"]}, "lower clocks"),
         ({"trace": poisson(1.0, 50, seed=1)}, "too few"),

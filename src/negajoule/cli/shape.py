@@ -11,6 +11,8 @@ import click
 
 from negajoule.cli.deployment import deployment_options, step_table
 from negajoule.cli.output import json_option, print_json, print_table, say
+from negajoule.cli.traffic import TRAFFIC, read_traffic, traffic_options
+from negajoule.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,17 +22,24 @@ if TYPE_CHECKING:
 
 __all__ = ["shape"]
 
+_SAVED = "# written by negajoule shape"
+_DAY_H = 24
+_SPARE_H = 72  # beyond the last request, for a server that falls behind
+
 
 @click.command()
-@click.argument("trace", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("trace")
 @click.option(
     "--slo", "promises", multiple=True, required=True, help="p95<=10s, ttft-p99<=500ms, batch:p99<=24h."
 )
 @deployment_options
 @click.option("--replicas", type=click.IntRange(1), default=1, show_default=True, help="Of the deployment.")
-@click.option("--rate", type=click.FloatRange(0, min_open=True), default=None, help="Stretch time to it.")
-@click.option("--objective", type=click.Choice(["energy", "carbon"]), default="energy", show_default=True)
+@traffic_options
+@click.option(
+    "--objective", type=click.Choice(["energy", "carbon", "money"]), default="energy", show_default=True
+)
 @click.option("--carbon", default=None, help="Intensity by hour in gCO2e/kWh, with commas, for carbon.")
+@click.option("--price", default=None, help='Of a kWh, for money: "0.25 EUR", or by hour "0.31,0.22 EUR".')
 @click.option(
     "--lever", "levers", multiple=True, type=click.Choice(["sleep", "consolidate", "clocks"]),
     help="What may be done beside timing.",
@@ -38,43 +47,53 @@ __all__ = ["shape"]
 @click.option(
     "--plot", type=click.Path(dir_okay=False, path_type=Path), default=None, help=".svg, .png or .json."
 )
+@click.option(
+    "--save",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=None,
+    help="Write [[shape]] tables for a server.",
+)
 @json_option
 def shape(
-    trace: Path,
+    trace: str,
     promises: tuple[str, ...],
     replicas: int,
-    rate: float | None,
     objective: str,
     carbon: str | None,
+    price: str | None,
     levers: tuple[str, ...],
     plot: Path | None,
+    save: Path | None,
     as_json: bool,
-    **deployment: Any,  # noqa: ANN401 (the options of step_table, passed on)
+    **options: Any,  # noqa: ANN401 (the options of step_table and read_traffic, passed on)
 ) -> None:
-    """Choose when requests go, so that a promise is kept at the least energy or carbon.
+    """Choose when requests go, so that a promise is kept at the least energy, carbon or money.
 
-    TRACE is a file of requests: Azure LLM, Mooncake, BurstGPT, ServeGen, vLLM or guidellm benchmarks, or CSV.
-    Its first 60 % tune, the rest judges. It is said plainly when timing can't help.
+    TRACE is a file of requests (Azure LLM, Mooncake, BurstGPT, ServeGen, vLLM or guidellm benchmarks, or
+    CSV), or a law such as poisson:2 or bursts:16,2. One number of --carbon or --price holds always, 24 hold
+    every day. The trace's first 60 % tune, the rest judges. It is said plainly when timing can't help.
 
     Example: negajoule shape trace.csv --slo "p95<=30s" --model llama-3.1-8b --accelerator h100
     """
     from negajoule.shape import frontier, gain_by_part, parse_promise
     from negajoule.shape import shape as choose
     from negajoule.simulate import Fleet
-    from negajoule.simulate.traffic_files import read_trace
 
     promised = [parse_promise(text) for text in promises]
-    requests = read_trace(trace)
-    if rate is not None:
-        requests = requests.at_rate(rate)
-    fleet = Fleet(table=step_table(**deployment), replicas=replicas)
-    intensity = None if carbon is None else _numbers(carbon)
+    if save is not None:
+        _check_saving(save)
+    requests = read_traffic(trace, **{name: options.pop(name) for name in TRAFFIC})
+    fleet = Fleet(table=step_table(**options), replicas=replicas)
+    hours = int((float(requests.arrival_s[-1]) + max(each.limit_s for each in promised)) // 3600.0) + _SPARE_H
+    amounts, currency = (None, "") if price is None else _price(price)
     shaped = choose(
         requests,
         fleet,
         promised,
         objective=objective,
-        carbon_g_per_kwh=intensity,
+        carbon_g_per_kwh=None if carbon is None else _by_hour(_numbers("--carbon", carbon), hours),
+        price_per_kwh=None if amounts is None else _by_hour(amounts, hours),
+        currency=currency,
         levers=levers,
         progress=_progress(),
     )
@@ -82,21 +101,72 @@ def shape(
     parts = gain_by_part(requests, fleet, shaped.plan)
     if plot is not None:
         _draw(points, shaped, promised[0], plot)
+    if save is not None:
+        _save(shaped, promised, requests, save)
     if as_json:
         print_json(_as_json(requests, fleet, promised, shaped, points, parts))
         return
     _report(requests, fleet, promised, shaped, points, parts)
 
 
-def _numbers(text: str) -> list[float]:
-    from negajoule.errors import ConfigError
-
+def _numbers(option: str, text: str) -> list[float]:
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise ConfigError(
-            f"--carbon {text!r} can't be read", fix="numbers with commas: 320,280,190"
+            f"{option} {text!r} can't be read", fix="numbers with commas: 320,280,190"
         ) from None
+
+
+def _price(text: str) -> tuple[list[float], str]:
+    """Prices of a kWh and their currency."""
+    amounts, _, currency = text.strip().rpartition(" ")
+    if not (len(currency) == 3 and currency.isalpha() and currency.isupper()):
+        raise ConfigError(f"--price {text!r} has no currency", fix='write "0.25 EUR"')
+    return _numbers("--price", amounts), currency
+
+
+def _by_hour(numbers: list[float], hours: int) -> list[float]:
+    """A number for each hour: one holds always, those of a day hold every day."""
+    if len(numbers) not in (1, _DAY_H) and len(numbers) < hours - _SPARE_H:
+        raise ConfigError(
+            f"{len(numbers)} hours are given, and the requests go on for longer",
+            fix=f"give 1, {_DAY_H} or at least {hours - _SPARE_H} numbers",
+        )
+    repeated = numbers * (hours // len(numbers) + 1) if len(numbers) in (1, _DAY_H) else numbers
+    return [*repeated, *numbers[-1:] * (hours - len(repeated))]
+
+
+def _check_saving(path: Path) -> None:
+    """Only what this command wrote is written over: a settings file may hold more.
+
+    Raises:
+        ConfigError: (C101) if the file holds anything else.
+    """
+    try:
+        ours = path.read_text(encoding="utf-8").startswith(_SAVED)
+    except FileNotFoundError:
+        return
+    except (OSError, UnicodeDecodeError):
+        ours = False
+    if not ours:
+        raise ConfigError(
+            f"{path} wasn't written by this command", fix="name another file, and copy its tables from there"
+        )
+
+
+def _save(shaped: Shaped, promises: list[Promise], trace: Trace, path: Path) -> None:
+    from negajoule.shape.live import rules_of, write_rules
+
+    rules = rules_of(shaped, promises, trace.classes)
+    lines = [_SAVED, f"# {shaped.decision.reason}"]
+    if shaped.plan.variant.title:
+        lines.append(f"# not done by the server: {shaped.plan.variant.title}")
+    try:
+        path.write_text("\n".join([*lines, "", write_rules(rules)]), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path} can't be written: {error.strerror}") from None
+    say(f"{path}: {len(rules)} [[shape]] table(s); put them into negajoule.toml, then SIGHUP")
 
 
 def _progress() -> Callable[[int, int], None] | None:
@@ -118,7 +188,7 @@ def _report(
     points: tuple[Point, ...],
     parts: tuple[Part, ...],
 ) -> None:
-    unit = "J" if shaped.objective == "energy" else "gCO2e"
+    unit = shaped.unit
     rate = trace.rate_per_s
     say(
         f"{trace.title}: {len(trace)} requests, {rate:.3g}/s"
@@ -177,7 +247,7 @@ def _as_json(
         "objective": shaped.objective,
         "cost_per_request": shaped.cost,
         "at_once_per_request": shaped.at_once,
-        "unit": "J" if shaped.objective == "energy" else "gCO2e",
+        "unit": shaped.unit,
         "gain": shaped.gain,
         "gain_low": shaped.gain_low,
         "gain_high": shaped.gain_high,

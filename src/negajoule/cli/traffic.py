@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from negajoule.simulate import Lengths, Trace
 
-__all__ = ["read_traffic", "traffic_options"]
+__all__ = ["TRAFFIC", "read_traffic", "traffic_options"]
 
 _LAWS = {
     "poisson": "poisson:RATE",
@@ -47,6 +47,11 @@ _OPTIONS = (
         "--rate", type=click.FloatRange(0, min_open=True), default=None, help="Stretch time to requests/s."
     ),
 )
+
+TRAFFIC = (
+    "requests", "prompt", "answer", "spread", "lengths_of", "seed", "from_s", "to_s", "share", "rate",
+)  # fmt: skip
+"""Names of the options that ``read_traffic`` takes."""
 
 
 def traffic_options(command: Callable[..., Any]) -> Callable[..., Any]:

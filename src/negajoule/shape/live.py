@@ -14,6 +14,7 @@ A plan is a file, or tables of the settings file:
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -34,8 +35,9 @@ from negajoule.simulate import Policy
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from negajoule.shape.search import Shaped
 
-__all__ = ["POLICIES", "HoldRule", "read_rules", "write_rules"]
+__all__ = ["POLICIES", "HoldRule", "read_rules", "rules_of", "write_rules"]
 
 POLICIES: dict[str, Any] = {
     "at-once": AtOnce,
@@ -87,6 +89,35 @@ def read_rules(tables: object, origin: str = "the plan") -> tuple[HoldRule, ...]
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise ConfigError(f"{origin}: shape isn't an array of tables", fix="write [[shape]]")
     return tuple(_rule(table, f"{origin}, [[shape]] table {n}") for n, table in enumerate(tables, 1))
+
+
+def rules_of(shaped: Shaped, promises: Sequence[Promise], classes: Sequence[str]) -> tuple[HoldRule, ...]:
+    """The rules that make a server do what was chosen; none for classes that go at once.
+
+    Args:
+        shaped: the choice.
+        promises: what it keeps, in the order that ``shape`` had them.
+        classes: of the trace.
+    """
+    rules = []
+    for place, (kind, policy) in enumerate(zip(classes, shaped.plan.policies, strict=True)):
+        theirs = [
+            (promise, kept)
+            for promise, kept in zip(promises, shaped.kept, strict=True)
+            if promise.kind in (None, kind)
+        ]
+        if isinstance(policy, AtOnce) or not theirs:
+            continue
+        promise, kept = min(theirs, key=lambda pair: pair[0].limit_s)
+        rules.append(
+            HoldRule(
+                policy=policy,
+                promise=promise,
+                kind="*" if len(classes) == 1 and promise.kind is None else classes[place],
+                predicted_s=kept.reached_s if 0.0 < kept.reached_s < math.inf else None,
+            )
+        )
+    return tuple(rules)
 
 
 def write_rules(rules: Sequence[HoldRule]) -> str:

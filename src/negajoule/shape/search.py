@@ -8,6 +8,7 @@ which nothing was tuned, has the last word. What doesn't hold there loses to "at
 from __future__ import annotations
 
 import math
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from negajoule.errors import ConfigError
 from negajoule.shape.fleets import Variant, variants
-from negajoule.shape.policies import AtOnce, ControlLimit, Gated, JoinBusy
+from negajoule.shape.policies import AtOnce, CleanerHours, ControlLimit, Gated, JoinBusy
 from negajoule.shape.promise import Kept
 from negajoule.simulate import Policy
 from negajoule.simulate.compiled import worth_compiling
@@ -40,6 +41,7 @@ _TUNED_SHARE = 0.6  # of the trace; the rest judges
 _PARTS = 5  # of the judging stretch, for the interval of the gain
 _STUDENT = 2.132  # 95 % quantile of Student's distribution with 4 degrees of freedom: a 90 % interval
 _RETREATS = (1.0, 0.96, 0.9, 0.8)  # shares of a wait that are tried when the judging stretch says no
+_CLEAN_SHARES = (0.1, 0.25, 0.5, 0.75)  # of the hours that count as clean enough to go
 _FEW = 200  # requests below which a trace is too short to tune and judge
 
 
@@ -77,7 +79,7 @@ class Trial(NamedTuple):
 
     Attributes:
         plan: the plan.
-        cost: energy or emissions for each request served [J] or [gCO2e].
+        cost: energy, emissions or money for each request served [J], [gCO2e] or [1].
         kept: of each promise.
     """
 
@@ -92,8 +94,9 @@ class Shaped(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         decision: the choice; its margin is against the best alternative.
         plan: the chosen plan.
-        objective: what was made small: ``energy`` or ``carbon``.
-        cost: of the plan on the judging stretch, for each request served [J] or [gCO2e].
+        objective: what was made small: ``energy``, ``carbon`` or ``money``.
+        unit: of costs: J, gCO2e or a currency.
+        cost: of the plan on the judging stretch, for each request served, in that unit.
         at_once: the same when nobody is held and the fleet is left as it is.
         gain: ``at_once / cost``.
         gain_low: lower end of its 90 % interval.
@@ -106,6 +109,7 @@ class Shaped(msgspec.Struct, frozen=True, kw_only=True):
     decision: Decision
     plan: Plan
     objective: str
+    unit: str
     cost: float
     at_once: float
     gain: float
@@ -123,6 +127,8 @@ def shape(
     *,
     objective: str = "energy",
     carbon_g_per_kwh: Sequence[float] | None = None,
+    price_per_kwh: Sequence[float] | None = None,
+    currency: str = "EUR",
     levers: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Shaped:
@@ -132,18 +138,22 @@ def shape(
         trace: requests like those to come; the first 60 % tune, the rest judges.
         fleet: what serves them.
         promises: what must be kept; classes without a promise go at once.
-        objective: ``energy`` or ``carbon``.
-        carbon_g_per_kwh: intensity of the grid by hour from the trace's start; needed for ``carbon``.
+        objective: ``energy``, ``carbon`` or ``money``.
+        carbon_g_per_kwh: intensity of the grid by hour from the trace's start; needed for ``carbon``. If it
+            changes, waiting for cleaner hours is tried as well.
+        price_per_kwh: price of energy by hour from the trace's start; needed for ``money``.
+        currency: of that price.
         levers: what may be done with the fleet beside timing: ``sleep``, ``consolidate``, ``clocks``.
         progress: told how many kinds of plan were tried, and of how many.
 
     Raises:
         ConfigError: (C101) for an unknown objective or lever, no promise, or a trace too short to judge.
     """
-    if objective not in ("energy", "carbon") or (objective == "carbon" and carbon_g_per_kwh is None):
+    by_hour = {"energy": (), "carbon": carbon_g_per_kwh, "money": price_per_kwh}.get(objective)
+    if by_hour is None:
         raise ConfigError(
             f"the objective {objective!r} can't be followed",
-            fix="energy, or carbon with the grid's intensity by hour",
+            fix="energy, carbon with the grid's intensity by hour, or money with the price by hour",
         )
     if not promises:
         raise ConfigError(
@@ -154,7 +164,8 @@ def shape(
             f"{trace.title}: {len(trace)} requests are too few to tune on some and judge on others",
             fix=f"give at least {_FEW}",
         )
-    search = _Search(trace, fleet, tuple(promises), objective, carbon_g_per_kwh)
+    unit = {"energy": "J", "carbon": "gCO2e"}.get(objective, currency)
+    search = _Search(trace, fleet, tuple(promises), objective, unit, by_hour)
     return search.answer(variants(fleet, levers), progress)
 
 
@@ -167,14 +178,18 @@ class _Search:
         fleet: Fleet,
         promises: tuple[Promise, ...],
         objective: str,
-        carbon_g_per_kwh: Sequence[float] | None,
+        unit: str,
+        by_hour: Sequence[float],
     ) -> None:
-        self.promises, self.objective, self.carbon = promises, objective, carbon_g_per_kwh
+        self.promises, self.objective, self.unit = promises, objective, unit
+        # Money is to the simulator what carbon is: so much for each kilowatt-hour of an hour.
+        self.by_hour = by_hour or None
+        self.makers = _makers(by_hour if objective == "carbon" else ())
         self.classes = trace.classes
         cut = int(len(trace) * _TUNED_SHARE)
         cut_s = float(trace.arrival_s[cut])
         self.tuning, self.judging = trace.first(cut), trace.between(cut_s, math.inf)
-        self.judged_from_h = int(cut_s // 3600.0)
+        self.cut_s = cut_s
         self.compiled = worth_compiling(cut * len(_RUNNING) * _BISECTIONS)
         self.plain = Plan(policies=(AtOnce(),) * len(trace.classes), variant=Variant("", fleet))
 
@@ -186,13 +201,12 @@ class _Search:
 
     def tried(self, plan: Plan) -> Trial:
         """A plan on the tuning stretch."""
-        outcome = plan.run(self.tuning, carbon_g_per_kwh=self.carbon, compiled=self.compiled)
+        outcome = plan.run(self.tuning, carbon_g_per_kwh=self.by_hour, compiled=self.compiled)
         return Trial(plan, self.cost(outcome), tuple(promise.check(outcome) for promise in self.promises))
 
     def judged(self, plan: Plan) -> Trial:
         """A plan on the judging stretch."""
-        carbon = None if self.carbon is None else self.carbon[self.judged_from_h :]
-        outcome = plan.run(self.judging, carbon_g_per_kwh=carbon, compiled=self.compiled)
+        outcome = plan.run(self.judging, carbon_g_per_kwh=self._from(self.cut_s), compiled=self.compiled)
         return Trial(plan, self.cost(outcome), tuple(promise.check(outcome) for promise in self.promises))
 
     def answer(self, fleets: Sequence[Variant], progress: Callable[[int, int], None] | None) -> Shaped:
@@ -200,7 +214,7 @@ class _Search:
         plain = self.tried(self.plain)
         trials = [plain]
         limits = self._limits()
-        kinds = [(variant, kind) for variant in fleets for kind in range(1 + len(_RUNNING) + 2)]
+        kinds = [(variant, kind) for variant in fleets for kind in range(1 + len(self.makers))]
         for done, (variant, kind) in enumerate(kinds, 1):
             trial = self._best_of(variant, kind, limits)
             if trial is not None:
@@ -237,7 +251,7 @@ class _Search:
 
             def plan(wait_s: float, place: int = place, policies: list[Policy] = policies) -> Plan:
                 changed = [*policies]
-                changed[place] = _policy(kind, wait_s)
+                changed[place] = self.makers[kind - 1](wait_s)
                 return Plan(policies=tuple(changed), variant=variant)
 
             found = self._longest(plan, limit_s)
@@ -263,9 +277,8 @@ class _Search:
         runner_up = min(others, key=lambda trial: trial.cost, default=None)
         margin = None if runner_up is None else 1.0 - self.tried(judged.plan).cost / runner_up.cost
         notes = tuple(self._notes(judged, base))
-        unit = "J" if self.objective == "energy" else "gCO2e"
         reason = (
-            f"{judged.cost:.4g} {unit} a request against {base.cost:.4g} at once: {gain:.3g} times less"
+            f"{judged.cost:.4g} {self.unit} a request against {base.cost:.4g} at once: {gain:.3g} times less"
             if judged is not base
             else "no policy saves anything and surely keeps the promise, so nobody is held"
         )
@@ -278,6 +291,7 @@ class _Search:
             ),
             plan=judged.plan,
             objective=self.objective,
+            unit=self.unit,
             cost=judged.cost,
             at_once=base.cost,
             gain=gain,
@@ -293,16 +307,20 @@ class _Search:
         edges = np.linspace(0, len(self.judging) - 1, _PARTS + 1).astype(int)
         logs = []
         for low, high in pairwise(edges):
-            part = self.judging.between(
-                float(self.judging.arrival_s[low]), float(self.judging.arrival_s[high])
-            )
+            begin_s = float(self.judging.arrival_s[low])
+            part = self.judging.between(begin_s, float(self.judging.arrival_s[high]))
+            by_hour = self._from(self.cut_s + begin_s)
             costs = [
-                self.cost(each.run(part, carbon_g_per_kwh=self.carbon, compiled=self.compiled))
+                self.cost(each.run(part, carbon_g_per_kwh=by_hour, compiled=self.compiled))
                 for each in (self.plain, plan)
             ]
             logs.append(math.log(costs[0] / costs[1]))
         middle, error = float(np.mean(logs)), float(np.std(logs, ddof=1)) / math.sqrt(len(logs))
         return math.exp(middle - _STUDENT * error), math.exp(middle + _STUDENT * error)
+
+    def _from(self, begin_s: float) -> Sequence[float] | None:
+        """The signal by hour as it is for a stretch that begins at a time of the trace."""
+        return None if self.by_hour is None else self.by_hour[int(begin_s // 3600.0) :]
 
     def _notes(self, judged: Trial, base: Trial) -> Iterator[str]:
         outcome = judged.plan.run(self.judging, compiled=self.compiled)
@@ -317,19 +335,28 @@ class _Search:
             yield "timing cannot help here"
 
 
-def _policy(kind: int, wait_s: float) -> Policy:
-    """The policy of a kind: 1 to n join, then the control limit, then the gate."""
-    if kind <= len(_RUNNING):
-        return JoinBusy(wait_s=wait_s, running=_RUNNING[kind - 1])
-    if kind == len(_RUNNING) + 1:
-        return ControlLimit(count=1e18, wait_s=wait_s)
-    return Gated(wait_s=wait_s)
+def _makers(carbon_g_per_kwh: Sequence[float]) -> list[Callable[[float], Policy]]:
+    """From a wait to a policy, for each kind: join, control limit, gate, cleaner hours where they differ."""
+    made: list[Callable[[float], Policy]] = [partial(_join, running) for running in _RUNNING]
+    made += [lambda wait_s: ControlLimit(count=1e18, wait_s=wait_s), lambda wait_s: Gated(wait_s=wait_s)]
+    if len(set(carbon_g_per_kwh)) > 1:
+        levels = sorted({float(np.quantile(carbon_g_per_kwh, share)) for share in _CLEAN_SHARES})
+        made += [partial(_cleaner, level) for level in levels]
+    return made
+
+
+def _join(running: int, wait_s: float) -> Policy:
+    return JoinBusy(wait_s=wait_s, running=running)
+
+
+def _cleaner(level: float, wait_s: float) -> Policy:
+    return CleanerHours(intensity_g_per_kwh=level, wait_s=wait_s)
 
 
 def _with_wait(plan: Plan, share: float) -> Plan:
     policies = tuple(
         msgspec.structs.replace(policy, wait_s=policy.wait_s * share)
-        if isinstance(policy, JoinBusy | ControlLimit | Gated)
+        if isinstance(policy, JoinBusy | ControlLimit | Gated | CleanerHours)
         else policy
         for policy in plan.policies
     )
