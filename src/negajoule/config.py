@@ -121,7 +121,7 @@ SETTINGS: dict[str, Setting] = {
     )
 }
 
-TABLES: tuple[str, ...] = ("shape", "upstream")
+TABLES: tuple[str, ...] = ("pool", "shape", "upstream")
 """Tables that a file may hold beside the settings; whoever needs one knows what it must hold."""
 
 

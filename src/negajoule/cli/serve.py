@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,6 +19,7 @@ import click
 from negajoule.cli.look_back import look_back
 from negajoule.cli.output import say
 from negajoule.config import Settings
+from negajoule.errors import ConfigError
 from negajoule.extras import require
 
 if TYPE_CHECKING:
@@ -29,10 +31,11 @@ if TYPE_CHECKING:
     from negajoule.cli.listen import Certificate
     from negajoule.cli.upstreams import Upstreams
     from negajoule.engine import Engine
-    from negajoule.gateway import Accounts, BudgetedBackend, Door, Fleet, Gateway
+    from negajoule.gateway import Accounts, Door, Fleet, Gateway
     from negajoule.gateway.backend import Backend
     from negajoule.gateway.batches import Batches
     from negajoule.gateway.prices import Tariff
+    from negajoule.gateway.several import Loadable
     from negajoule.gateway.shaped import ShapedBackend
     from negajoule.instrument import Here
     from negajoule.meter import Splitter
@@ -56,6 +59,12 @@ __all__ = ["serve"]
     help="GGUF file instead of the bundled model.",
 )
 @click.option("--fake-engine", is_flag=True, help="A labelled fake instead of a model, for tests and tours.")
+@click.option(
+    "--pool",
+    type=click.Choice(["siblings"]),
+    default=None,
+    help="Serve the packaged model in several number formats, as negajoule/auto.",
+)
 @click.option("--zone", default=None, help="Where the electricity is used, e.g. FR or US-CAL-CISO.")
 @click.option("--slots", type=int, default=None, help="Requests the embedded engine works on at once.")
 @click.option("--insecure", is_flag=True, help="Listen to others without any API key.")
@@ -67,6 +76,7 @@ def serve(
     upstream: str | None,
     model_file: str | None,
     fake_engine: bool,
+    pool: str | None,
     zone: str | None,
     slots: int | None,
     insecure: bool,
@@ -87,14 +97,24 @@ def serve(
     for module in ("starlette", "uvicorn", "httptools", "prometheus_client", "jinja2"):
         require(module, extra="serve", purpose="run the server")
     from negajoule.cli.listen import Certificate, listen, url_of
+    from negajoule.cli.siblings import siblings
     from negajoule.cli.upstreams import Upstreams
 
     certificate = Certificate.of(settings)
     door = _door(settings, insecure=insecure)
-    upstreams = Upstreams(settings, upstream, embedded=fake_engine or model_file is not None)
+    if pool is not None and (upstream is not None or model_file is not None):
+        raise ConfigError(
+            "--pool siblings runs engines of its own", fix="leave --upstream or --model-file out"
+        )
+    embedded = fake_engine or model_file is not None or pool is not None
+    upstreams = Upstreams(settings, upstream, embedded=embedded)
     with listen(settings["host"], settings["port"]) as listener:
         url = url_of(listener, certificate)
-        engine = None if upstreams else _engine(settings, model_file, fake=fake_engine)
+        engine: Engine | Mapping[str, Loadable] | None = None
+        if pool is not None:
+            engine = siblings(settings, fake=fake_engine)
+        elif not upstreams:
+            engine = _engine(settings, model_file, fake=fake_engine)
         front = _Front(listener, url, certificate, door, arguments)
         code = _serve(settings, front, upstreams, engine, play=play or once, once=once)
     sys.exit(code)
@@ -114,12 +134,14 @@ def _serve(
     settings: Settings,
     front: _Front,
     upstreams: Upstreams,
-    engine: Engine | None,
+    engine: Engine | Mapping[str, Loadable] | None,
     *,
     play: bool,
     once: bool,
 ) -> int:
+    from negajoule.cli.pools import Pools, check_of, siblings_plan
     from negajoule.cli.reload import Reload
+    from negajoule.cli.siblings import free_bytes
     from negajoule.dashboard import pages
     from negajoule.gateway import (
         Accounts,
@@ -135,6 +157,8 @@ def _serve(
     )
     from negajoule.gateway.logs import LOGGER, announce, configure
     from negajoule.gateway.prices import EnergyTariff, TokenTariff
+    from negajoule.gateway.route_pages import route_pages
+    from negajoule.gateway.several import SeveralEngines
     from negajoule.gateway.traces import find_tracer
     from negajoule.instrument import find_here
     from negajoule.ledger import Ledger, LedgerWriter
@@ -163,8 +187,12 @@ def _serve(
         else:
             assert engine is not None, "without an upstream there is an engine"
             splitter = steps = RequestSplitter(Meter.for_process())
-            backend = EngineBackend(engine, steps, accounts)
-            behind = f"{engine.name}: {', '.join(card.id for card in engine.models)}"
+            if isinstance(engine, Mapping):
+                backend = SeveralEngines(engine, steps, accounts, free_bytes)
+                behind = f"siblings: {', '.join(engine)}"
+            else:
+                backend = EngineBackend(engine, steps, accounts)
+                behind = f"{engine.name}: {', '.join(card.id for card in engine.models)}"
             if settings["price_per_kwh"] is not None:
                 pue = here.factors.pue.quantity.high
                 tariff = EnergyTariff(settings["price_per_kwh"], pue_high=pue)
@@ -177,13 +205,20 @@ def _serve(
             Degrading(settings["budget_output_tokens"], _cheaper(settings)),
             tariff,
         )
-        shaped = _shaped(budgeted, settings, accounts, here)
+        own = [siblings_plan(engine)] if isinstance(engine, Mapping) else []
+        pools = Pools(settings, here, own)
+        routed = pools.backend(budgeted, accounts.metrics, check_of(fleet)) if pools else None
+        shaped = _shaped(routed or budgeted, settings, accounts, here)
         app = create_app(
             backend=_cached(shaped, settings, splitter, accounts),
             accounts=accounts,
             splitter=splitter,
             ledger=ledger,
-            pages=[*pages(ledger, here, behind), standing_page(store)],
+            pages=[
+                *pages(ledger, here, behind),
+                standing_page(store),
+                *(() if routed is None else route_pages(routed)),
+            ],
             door=front.door,
             limits=Limits.of(settings),
             tracer=find_tracer(),
@@ -192,7 +227,9 @@ def _serve(
         server = _server(front, app, uvicorn_options(lambda: app.limits))
         # uvicorn would send the signal again once it has stopped, and so kill us before the books are closed.
         server.capture_signals = lambda: _stop_on_signals(server)  # type: ignore[method-assign]
-        renewals = [partial(_shape_renewal, shaped=shaped)]
+        renewals: list[Callable[[Settings], Callable[[], None]]] = [partial(_shape_renewal, shaped=shaped)]
+        if routed is not None:
+            renewals.append(pools.renewal)
         if fleet is not None:
             renewals.append(partial(upstreams.renewal, fleet=fleet, here=here, after=rates.forget_estimates))
         reload = Reload(front.arguments, app, front.certificate, lambda: upstreams.secrets, renewals)
@@ -213,7 +250,7 @@ def _serve(
     return outcome[0] if outcome else 0
 
 
-def _shaped(backend: BudgetedBackend, settings: Settings, accounts: Accounts, here: Here) -> ShapedBackend:
+def _shaped(backend: Backend, settings: Settings, accounts: Accounts, here: Here) -> ShapedBackend:
     """The backend behind queues that hold calls as ``[[shape]]`` tables say."""
     from negajoule.gateway.shaped import ShapedBackend
 

@@ -163,6 +163,13 @@ STORED: tuple[Place, ...] = (
         "the server ends, or the next one closes it",
     ),
     Place(
+        "routing decisions",
+        "routes/*.jsonl",
+        "of each call for a pool of models: id, who answered with which probability, what was expected of "
+        "each model, joules used, and the score if somebody judged it; no text, no caller",
+        "you remove it; at 64 MiB the file before goes",
+    ),
+    Place(
         "grid hours",
         "grid/hours/*",
         "intensities that grid sources told, by source, zone and hour",
@@ -226,6 +233,8 @@ STORED: tuple[Place, ...] = (
 MEMORY: dict[str, str] = {
     "cache": "a hash of each question with its caller's name, and its answer, until it is 24 times "
     "cache_ttl_s old, has to make room, or the server ends; prompts aren't kept",
+    "pool": "of the last 10,000 calls for pools a hash of the conversation, the caller's name, and what was "
+    "predicted, so that answers can be judged; no text",
 }
 """What a running server keeps in memory once you switch it on, by setting; it reaches no disk."""
 

@@ -45,6 +45,12 @@ What stands behind:
 - ``cached``: what is answered from there, and what that avoided
 - ``shaped``: calls that are held for a while and go together
 - ``batches``: work that may wait for a day, left here in files
+- ``routed``: models of a pool that answer for each other
+- ``pool_plan``: which pools there are
+- ``pool``: one of them at work
+- ``decisions``: what was decided, for who judges it
+- ``route_pages``: asking for decisions, judging answers
+- ``several``: several embedded engines
 - ``standing``: how a caller's budgets stand
 
 What is kept and told:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from negajoule.gateway.plan import UpstreamPlan
     from negajoule.gateway.wire import Call
 
-__all__ = ["Needs"]
+__all__ = ["Needs", "texts_of"]
 
 _MOST_BYTES_PER_TOKEN = 128
 _USUAL_BYTES_PER_TOKEN = 4
@@ -57,7 +57,7 @@ class Needs(NamedTuple):
         if isinstance(form, dict) and form.get("type") not in (None, "text"):
             capabilities["json"] = "response_format"
         size = 0
-        for text, kind in _said(body):
+        for text, kind in texts_of(body):
             size += len(text.encode("utf-8", "surrogatepass"))
             if kind in _PARTS:
                 capabilities[_PARTS[kind]] = "messages"
@@ -98,7 +98,7 @@ class Needs(NamedTuple):
         return plan.context_tokens is not None and self.likely_tokens > plan.context_tokens
 
 
-def _said(body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def texts_of(body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The texts of a prompt, and the kinds of its other parts."""
     prompt = body.get("prompt")
     for text in prompt if isinstance(prompt, list) else [prompt]:

@@ -23,7 +23,12 @@ PASSED_ON: dict[bytes, str] = {
 }
 """Headers that go on, and why."""
 
-OURS: tuple[bytes, ...] = (b"x-negajoule-cache", b"x-negajoule-class", b"x-negajoule-hold-s")
+OURS: tuple[bytes, ...] = (
+    b"x-negajoule-cache",
+    b"x-negajoule-class",
+    b"x-negajoule-hold-s",
+    b"x-negajoule-route",
+)
 """Headers that say something to this server; they travel with the call and go on to nobody."""
 
 _VALUE = re.compile(rb"[\x21-\x7e](?:[\x20-\x7e]{0,510}[\x21-\x7e])?")

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from negajoule.gateway.server import Server
     from negajoule.gateway.wire import Call
 
-__all__ = ["Replicas"]
+__all__ = ["Replicas", "conversation_of"]
 
 _REMEMBERED = 10_000
 _KEPT_S = 600.0  # how long a server is taken to keep a prompt; a choice
@@ -78,7 +78,7 @@ class Replicas:
         others = [route for route in routes if route.server.plan.replica_of != group]
         now_s = self._clock()
         able = [r for r in replicas if r.server.breaker.state(now_s) == "closed"] or replicas
-        conversation = _conversation(call)
+        conversation = conversation_of(call)
         loads = {route.server.plan.name: self._running(route.server) for route in replicas}
         able.sort(key=lambda route: (loads[route.server.plan.name], _rank(conversation, route.server)))
         stay = self._stays.get(conversation)
@@ -115,7 +115,7 @@ def _worth_staying(home: Route, stay: _Stay, more: int) -> bool:
     return anew.it_energy.value - kept.it_energy.value > cost_j
 
 
-def _conversation(call: Call) -> bytes:
+def conversation_of(call: Call) -> bytes:
     """What all turns of a conversation have in common; its hash, so that no prompt is kept."""
     body = call.body()
     messages = body.get("messages")

@@ -14,6 +14,7 @@
 - ``assignment``: a batch under one budget, by a price
 - ``pearl``: the reference policy, with an exact integer programme
 - ``control``: budgets online, prices above a hard reserve
+- ``live``: one budget of live traffic
 - ``replay``: outcomes as traffic, with feedback and budgets
 - ``curve``: accuracy against energy; shares of a gap; hypervolume
 - ``chart``: the same as a picture

@@ -75,7 +75,12 @@ class Router:
         return cls(load_router_file(path), explore=explore, seed=seed)
 
     def decide(
-        self, text: str, tokens_in: int, candidates: Sequence[Candidate], prices: Prices | None = None
+        self,
+        text: str,
+        tokens_in: int,
+        candidates: Sequence[Candidate],
+        prices: Prices | None = None,
+        prediction: Prediction | None = None,
     ) -> RouteDecision:
         """Choose a model.
 
@@ -84,6 +89,7 @@ class Router:
             tokens_in: length of the prompt.
             candidates: who could answer; already filtered by capability, context window and reserve.
             prices: what energy, carbon and money cost in score now; None is nothing.
+            prediction: that of the text, if it is there already.
 
         Raises:
             ValueError: without any candidate.
@@ -91,7 +97,7 @@ class Router:
         if not candidates:
             raise ValueError("no candidate to choose from")
         prices = prices or Prices()
-        prediction = self.predictor.predict(text)
+        prediction = self.predictor.predict(text) if prediction is None else prediction
         self._note(float(prediction.novelty))
         views = self._views(prediction, tokens_in, candidates, prices)
         novelty = float(prediction.novelty)
@@ -125,9 +131,12 @@ class Router:
 
     def observe_score(self, text: str, model: str, score: float) -> None:
         """Learn how good an answer was, 0..1; values that aren't finite are ignored."""
+        self.observe_predicted(self.predictor.predict(text), model, score)
+
+    def observe_predicted(self, prediction: Prediction, model: str, score: float) -> None:
+        """The same for who kept the prediction and not the text."""
         if not np.isfinite(score):
             return
-        prediction = self.predictor.predict(text)
         column = self._column.get(model)
         if column is None:
             count, total = self._newcomers.get(model, (0.0, 0.0))
