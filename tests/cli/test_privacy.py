@@ -111,7 +111,7 @@ def test_for_people_it_says_all_of_it(nj):
 
 
 def test_what_is_sent_is_switched_on_by_something_that_exists():
-    known = {*SETTINGS, "upstream", "OTEL_EXPORTER_OTLP_ENDPOINT"}
+    known = {*SETTINGS, "pool", "upstream", "OTEL_EXPORTER_OTLP_ENDPOINT"}
     assert {*SENT, *MEMORY} <= known
 
 

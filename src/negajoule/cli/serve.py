@@ -52,8 +52,6 @@ __all__ = ["serve"]
     "--model-file",
     "--model",
     "model_file",
-    "--model",
-    "model_file",
     type=click.Path(),
     default=None,
     help="GGUF file instead of the bundled model.",

@@ -115,7 +115,9 @@ class Server:
         if headers:
             dialect = self.plan.provider.dialect
             headers = {
-                name: value for name, value in headers.items() if _OWN_HEADERS.get(name, dialect) == dialect
+                name: value
+                for name, value in headers.items()
+                if _OWN_HEADERS.get(name, dialect) == dialect and not name.startswith("x-negajoule-")
             }
         try:
             answer = await self._hop.post(path, body, headers)
