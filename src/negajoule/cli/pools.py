@@ -42,7 +42,7 @@ class Pools:
     def __init__(self, settings: Settings, here: Here, more: Iterable[PoolPlan] = ()) -> None:
         self._here = here
         self._more = tuple(more)
-        self._running: dict[tuple[PoolPlan, float], Pool] = {}
+        self._running: dict[str, tuple[PoolPlan, float, Pool]] = {}
         self._made = self._read(settings)
 
     def __bool__(self) -> bool:
@@ -89,13 +89,14 @@ class Pools:
                     code="C106",
                     fix="negajoule route train",
                 ) from None
-            found = self._running.get((plan, stamp))
-            if found is None:
-                router = None if path is None else Router.load(path, explore=plan.explore)
-                found = Pool(plan, router, self._intensity_g_per_j)
-            running[plan, stamp] = found
+            before = self._running.get(plan.name)
+            if before is not None and before[:2] == (plan, stamp):
+                running[plan.name] = before
+                continue
+            router = None if path is None else Router.load(path, explore=plan.explore)
+            running[plan.name] = (plan, stamp, Pool(plan, router, self._intensity_g_per_j))
         self._running = running
-        return list(running.values())
+        return [pool for _, _, pool in running.values()]
 
     def _intensity_g_per_j(self) -> float:
         """Grams that a joule of IT energy causes here now."""
