@@ -7,6 +7,7 @@
 - ``quality``: what a format loses, by published measurements
 - ``precision``: the choice of a number format
 - ``batching``: energy by batch, its knee, its ceiling and the limit of memory
+- ``compression``: which way to make a model smaller comes first, and from which volume on it pays
 - ``padding``: what static batches waste
 - ``slower``: energy and time at lower clocks, by a model
 - ``curve_file``: the same from a file of measurements

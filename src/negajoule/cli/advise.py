@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from negajoule.cli.advise_clocks import clocks
+from negajoule.cli.advise_compression import compression
 from negajoule.cli.deployment import serving_setup
 from negajoule.cli.output import json_option, print_json, print_table, say
 from negajoule.errors import ConfigError
@@ -50,6 +51,7 @@ def advise() -> None:
 
 
 advise.add_command(clocks)
+advise.add_command(compression)
 
 
 @advise.command()

@@ -98,7 +98,7 @@ def climb(
 
 def _show(result: LadderResult) -> None:
     headers = (
-        "", "bits", "MB", "peak MB", "tokens/CPU-s", "gain", "prompt tokens/CPU-s", "J/1,000 tokens", "perplexity",
+        "", "bits", "MB", "peak MB", "tokens/CPU-s", "gain", "prompt tokens/CPU-s", "J/1,000", "perplexity",
         "added %", "made CPU-s", "pays after",
     )  # fmt: skip
     print_table(headers, [_row(rung) for rung in result.rungs])
