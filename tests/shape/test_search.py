@@ -76,7 +76,7 @@ def test_carbon_is_made_small_where_it_is_asked_for(fleet):
 
 
 def test_work_that_may_wait_goes_to_cleaner_hours(fleet):
-    trace = poisson(0.5, 4 * 3600, seed=6)  # eight hours
+    trace = poisson(0.02, 400, seed=6)  # five hours and a half
     intensity = [400.0, 100.0] * 8
     promise = Promise(limit_s=4000.0)
     shaped = shape(trace, fleet, [promise], objective="carbon", carbon_g_per_kwh=intensity)
@@ -87,7 +87,7 @@ def test_work_that_may_wait_goes_to_cleaner_hours(fleet):
 
 
 def test_a_price_that_never_changes_asks_for_the_least_energy(fleet):
-    trace = poisson(0.5, 2000, seed=5)
+    trace = poisson(0.5, 300, seed=5)
     by_energy = shape(trace, fleet, [Promise(limit_s=30.0)])
     by_money = shape(
         trace, fleet, [Promise(limit_s=30.0)], objective="money", price_per_kwh=[0.25] * 40, currency="CHF"
@@ -98,8 +98,8 @@ def test_a_price_that_never_changes_asks_for_the_least_energy(fleet):
 
 
 def test_the_rules_for_a_server_say_what_was_chosen(fleet):
-    trace = poisson(0.5, 2000, seed=5)
-    promise = Promise(limit_s=30.0)
+    trace = poisson(0.5, 400, seed=5)
+    promise = Promise(limit_s=60.0)
     shaped = shape(trace, fleet, [promise])
     (rule,) = rules_of(shaped, [promise], trace.classes)
     assert (rule.kind, rule.model, rule.promise) == ("*", "*", promise)
