@@ -163,3 +163,27 @@ def test_several_sources_must_be_told_apart(nj, tmp_path):
     assert "name one with --source: routerarena, world" in done.stderr
     done = nj("route", "train", *files, "--out", str(tmp_path / "r.npz"), "--source", "routerarena")
     assert "evaluation only" in done.stderr
+
+
+def test_policies_are_judged_on_what_was_logged(nj, tmp_path):
+    log = tmp_path / "decisions.jsonl"
+    rows = []
+    for number in range(200):
+        chance = number % 5 == 0
+        rows.append({
+            "id": str(number), "pool": "negajoule", "chosen": "b" if chance else "a",
+            "served": "b" if chance else "a", "propensity": 0.2 if chance else 0.8, "explored": chance,
+            "score": {"a": 0.5, "b": 0.5}, "energy_j": {"a": 1.0, "b": 2.0},
+        })  # fmt: skip
+        rows.append({"id": str(number), "judged": 0.9 if chance else 0.4})
+    log.write_text("\n".join(map(json.dumps, rows)) + '\n{"broken\n')
+    done = nj("route", "logged", "--log", str(log), "--price-j", "0.1", "--json")
+    told = json.loads(done.stdout)
+    assert (told["decisions"], told["judged"], told["explored"]) == (200, 200, 40)
+    value = {row["policy"]: row["value"] for row in told["policies"]}
+    assert value["always b"] == pytest.approx(0.9, abs=0.05)
+    assert value["always a"] == pytest.approx(0.4, abs=0.05)
+    assert value["router at 0.1 a joule"] == pytest.approx(value["always a"])
+    assert "200 judged" in nj("route", "logged", "--log", str(log)).stderr
+    assert "no decision of the pool" in nj("route", "logged", "--log", str(log), "--pool", "x").stderr
+    assert "C106" in nj("route", "logged", "--log", str(tmp_path / "none")).stderr

@@ -309,6 +309,18 @@ def test_without_a_router_the_mix_keeps_the_budget():
     assert 2.0 < total / 400 <= 3.3
 
 
+def test_without_a_router_frugal_takes_what_is_known_to_take_least():
+    energies = {name: {"input_j": 0.1, "output_j": j} for name, j in (("large", 1.0), ("small", 2.0))}
+    (one,) = (Pool(plan, None, float) for plan in read_pools([{"models": ["large", "small"]}], "x"))
+    assert rule(one, wish="frugal").model == "small"
+    one.learn(rule(one), "large", Cost(1.0))
+    assert rule(one, wish="frugal").model == "small"
+    one.learn(rule(one), "small", Cost(2.0))
+    assert rule(one, wish="frugal").model == "large"
+    (told,) = read_pools([{"models": ["large", "small"], "energies": energies}], "x")
+    assert rule(Pool(told, None, float), wish="frugal").model == "large"
+
+
 def test_windows_roll_over_and_keep_the_price():
     clock = Clock()
     budget = LiveBudget("J", 100.0, 3600.0, clock=clock)

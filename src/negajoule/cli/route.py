@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from negajoule.cli.output import json_option, print_json, print_table, say
+from negajoule.cli.route_logged import logged
 from negajoule.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -48,6 +49,9 @@ def _data_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.group()
 def route() -> None:
     """Send each question to the model that answers it well for the least energy."""
+
+
+route.add_command(logged)
 
 
 @route.command("train")

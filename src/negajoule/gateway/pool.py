@@ -274,14 +274,13 @@ class Pool:
         elif wish == "best":
             chosen, what = answering[0], f"it stands first in the pool; {why}"
         elif wish == "frugal":
-            chosen = min(known, key=lambda model: known[model]) if known else answering[-1]
-            what = f"it took the least so far; {why}" if known else f"it stands last in the pool; {why}"
+            chosen, what = self._cheapest(answering)
+            what = f"{what}; {why}"
         elif self.budget is not None:
             pace = self.budget.pace
             rate = self.intensity_g_per_j() if self.budget.unit == "gCO2e" else 1.0
             fitting = [model for model in answering if known.get(model, 0.0) * rate <= pace]
-            cheapest = min(known, key=lambda model: known[model]) if known else answering[-1]
-            chosen = fitting[0] if fitting else cheapest
+            chosen = fitting[0] if fitting else self._cheapest(answering)[0]
             what = f"the mix takes it at a pace of {pace:.3g} {self.budget.unit} a request; {why}"
         else:
             chosen, what = fallback, f"it is the pool's default; {why}"
@@ -289,6 +288,15 @@ class Pool:
         return Ruling(
             self, wish, chosen, order, f"{chosen}: {what}.", tokens_in=len(call.raw) // _BYTES_PER_TOKEN
         )
+
+    def _cheapest(self, models: Sequence[str]) -> tuple[str, str]:
+        """The model that takes least, and how that is known; the last one until all of them are known."""
+        if all(model in self._mean_j for model in models):
+            return min(models, key=lambda model: self._mean_j[model]), "it took the least so far"
+        energies = self.plan.energies
+        if all(model in energies for model in models):
+            return min(models, key=lambda model: energies[model].output_j), "its tokens take the least"
+        return models[-1], "it stands last in the pool"
 
     def _instead(self, ruling: Ruling, up: Sequence[str]) -> Ruling:
         """Who answers while a decision is only logged."""
