@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import shlex
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -187,3 +191,27 @@ def test_policies_are_judged_on_what_was_logged(nj, tmp_path):
     assert "200 judged" in nj("route", "logged", "--log", str(log)).stderr
     assert "no decision of the pool" in nj("route", "logged", "--log", str(log), "--pool", "x").stderr
     assert "C106" in nj("route", "logged", "--log", str(tmp_path / "none")).stderr
+
+
+def test_the_guides_commands_run_in_their_order(nj, tmp_path, monkeypatch):
+    guide = (Path(__file__).parents[2] / "docs" / "guides" / "route.md").read_text(encoding="utf-8")
+    (tmp_path / "outcomes").mkdir()
+    write_tables(tmp_path / "outcomes", made_up())
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"```sh\n(.*?)```", guide, re.DOTALL)
+    lines = block.splitlines()
+    assert len(lines) == 4
+    for line in lines:
+        program, *arguments = shlex.split(line)
+        assert program == "negajoule"
+        done = nj(*arguments)
+        assert (done.returncode, bool(done.stdout)) == (0, True), f"{line}\n{done.stderr}"
+
+
+def test_the_guides_table_is_one_that_the_server_reads():
+    from negajoule.gateway.pool_plan import read_pools
+
+    guide = (Path(__file__).parents[2] / "docs" / "guides" / "route.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```toml\n(.*?)```", guide, re.DOTALL)
+    (plan,) = read_pools(tomllib.loads(block)["pool"], "negajoule.toml")
+    assert plan.models == ("large", "middle", "small")
