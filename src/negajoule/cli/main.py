@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "advise": ("negajoule.cli.advise:advise", "Tell what to change first: format, batch or clocks."),
     "budget": ("negajoule.cli.budget:budget", "Hold the ledger against a limit in energy, carbon or water."),
     "budgets": ("negajoule.cli.budgets:budgets", "Limit what keys, teams, projects and models may use."),
+    "audit": ("negajoule.cli.audit:audit", "Check whether published figures of serving can be."),
     "calibrate": (
         "negajoule.cli.calibrate:calibrate",
         "Learn this machine's watts from a counter or an external meter.",
