@@ -22,6 +22,10 @@ from negajoule.gateway import Door, EngineBackend, KeyFile, KeyRing, standing_pa
 from negajoule.gateway.batches import Batches, BatchLimits
 from negajoule.gateway.dialects import CALLS
 from negajoule.gateway.openapi import document, whole_document
+from negajoule.gateway.pool import Pool
+from negajoule.gateway.pool_plan import PoolPlan
+from negajoule.gateway.route_pages import route_pages
+from negajoule.gateway.routed import RoutedBackend
 from negajoule.ledger.accounts.book import MemoryStore
 from negajoule.units import INDICATORS
 
@@ -45,10 +49,24 @@ def running(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NEGAJOULE_HOME", str(tmp_path_factory.mktemp("home")))
         _, secret = KeyFile().create("all", scopes=["chat", "completions", "embeddings", "models", "admin"])
+        routed: list[RoutedBackend] = []
+
+        def backend(splitter, accounts):
+            pool = Pool(PoolPlan(models=("fake",)), None, float)
+            inner = EngineBackend(FakeEngine(), splitter, accounts)
+            routed.append(RoutedBackend(inner, [pool], accounts.metrics))
+            return routed[0]
+
+        class _Late:
+            """The backend is made when the server starts."""
+
+            def __getattr__(self, name):
+                return getattr(routed[0], name)
+
         with gateway(
-            lambda splitter, accounts: EngineBackend(FakeEngine(), splitter, accounts),
+            backend,
             door=Door(KeyRing(KeyFile())),
-            more_pages=[standing_page(MemoryStore())],
+            more_pages=[standing_page(MemoryStore()), *route_pages(_Late())],
             batches=Batches(BatchLimits()),
         ) as running:
             yield running.url, secret
@@ -65,7 +83,7 @@ def test_every_call_and_page_stands_in_the_document(served):
     assert set(CALLS) <= described
     gemini = {path for path in described if ":" in path}
     assert len(gemini) == 6
-    for path in described - set(CALLS) - gemini - {"/v1/budgets"}:
+    for path in described - set(CALLS) - gemini - {"/v1/budgets", "/v1/route", "/v1/feedback"}:
         found = ask(served.url, path.replace("{model}", "fake").replace("{id}", "none"))
         assert found.status == 200 or (path == "/v1/footprints/{id}" and found.status == 404), path
 

@@ -14,7 +14,7 @@ import msgspec
 from negajoule._version import __version__
 from negajoule.gateway.adapters.embeddings import EmbeddingsBody
 from negajoule.gateway.batches.record import ENDPOINTS, Status
-from negajoule.gateway.wire import ChatBody, CompletionBody
+from negajoule.gateway.wire import ChatBody, CompletionBody, FeedbackBody
 from negajoule.units import INDICATORS
 from negajoule.units.quantity import Basis, Boundary
 
@@ -44,7 +44,7 @@ def whole_document() -> _Schema:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "security": [{"key": []}, {}],
-        "paths": {**_calls(), **_pages(), **_batches()},
+        "paths": {**_calls(), **_pages(), **_batches(), **_routing()},
         "components": {
             "securitySchemes": {
                 "key": {
@@ -230,6 +230,28 @@ def _batches() -> _Schema:
     }  # fmt: skip
 
 
+def _routing() -> _Schema:
+    """What there is beside calls where pools of models answer."""
+    return {
+        "/v1/route": {
+            "post": _posted(
+                "route",
+                "Which model of a pool would answer a chat, and why; none runs",
+                "Decision",
+                {"application/json": {"schema": _ref("ChatBody")}},
+            )
+        },
+        "/v1/feedback": {
+            "post": _posted(
+                "feedback",
+                "How good an answer of a pool was, once",
+                "Judged",
+                {"application/json": {"schema": _ref("FeedbackBody")}},
+            )
+        },
+    }
+
+
 def _posted(name: str, summary: str, answer: str, content: _Schema) -> _Schema:
     operation: _Schema = _page(name, summary, answer)["get"]
     return {**operation, "requestBody": {"required": True, "content": content}}
@@ -241,7 +263,7 @@ def _in_query(name: str, schema: _Schema) -> _Schema:
 
 def _bodies() -> _Schema:
     _, found = msgspec.json.schema_components(
-        (ChatBody, CompletionBody, EmbeddingsBody), ref_template=_REFERENCE
+        (ChatBody, CompletionBody, EmbeddingsBody, FeedbackBody), ref_template=_REFERENCE
     )
     for name, field in _REQUIRED.items():
         found[name]["required"].append(field)
@@ -427,6 +449,24 @@ _SCHEMAS: _Schema = {
         }
     ),
     "Batches": _list_of("Batch"),
+    "Decision": _object(
+        {
+            "schema": {"const": "negajoule.route/1"},
+            "pool": {"type": "string"},
+            "wish": {"enum": ["auto", "frugal", "best"]},
+            "model": {"type": "string"},
+            "reason": {"type": "string"},
+            "candidates": {"type": "array", "items": {"type": "object"}},
+            "prices": {"type": ["object", "null"]},
+        }
+    ),
+    "Judged": _object(
+        {
+            "schema": {"const": "negajoule.feedback/1"},
+            "request_id": {"type": "string"},
+            "learned": {"type": "boolean"},
+        }
+    ),
     "Health": _object(
         {"schema": {"const": "negajoule.health/1"}, "status": {"enum": ["ok", "ledger behind"]}}
     ),

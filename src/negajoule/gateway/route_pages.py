@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import msgspec
 from starlette.responses import Response
@@ -10,26 +10,14 @@ from starlette.routing import Route
 
 from negajoule.errors import RequestError
 from negajoule.gateway.caller import CALLER
-from negajoule.gateway.wire import parse_call
+from negajoule.gateway.wire import FeedbackBody, parse_call
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
     from negajoule.gateway.routed import RoutedBackend
 
-__all__ = ["FeedbackBody", "route_pages"]
-
-
-class FeedbackBody(msgspec.Struct, forbid_unknown_fields=True):
-    """How good an answer was.
-
-    Attributes:
-        request_id: id of the request, from its header ``x-negajoule-request-id``.
-        score: 0 for useless, 1 for right.
-    """
-
-    request_id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
-    score: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
+__all__ = ["route_pages"]
 
 
 def route_pages(backend: RoutedBackend) -> list[Route]:

@@ -9,7 +9,16 @@ import msgspec
 
 from negajoule.errors import EngineError, LedgerError, NegajouleError, RequestError
 
-__all__ = ["Call", "ChatBody", "CompletionBody", "Task", "error_body", "parse_call", "status_of"]
+__all__ = [
+    "Call",
+    "ChatBody",
+    "CompletionBody",
+    "FeedbackBody",
+    "Task",
+    "error_body",
+    "parse_call",
+    "status_of",
+]
 
 Task = Literal["chat", "completion", "embedding", "count"]
 
@@ -51,6 +60,18 @@ class CompletionBody(_Body):
     """A request for a plain completion."""
 
     prompt: str | list[str | int | list[int]] = ""
+
+
+class FeedbackBody(msgspec.Struct, forbid_unknown_fields=True):
+    """How good an answer was.
+
+    Attributes:
+        request_id: id of the request, from its header ``x-negajoule-request-id``.
+        score: 0 for useless, 1 for right.
+    """
+
+    request_id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+    score: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 
 
 class Call(msgspec.Struct, frozen=True):
