@@ -272,13 +272,26 @@ class Cost:
 
 def test_a_conversation_stays_where_leaving_gains_too_little(router_file):
     one = pool(router_file, clock=Clock())
-    turn = rule(one, KINGS, "frugal")
-    one.learn(turn, "middle", Cost(5.0))
-    again = rule(one, KINGS, "best")
-    gain = again.view(again.decision.chosen).worth - again.view("middle").worth
-    assert again.model == "middle" or gain > 0.005
-    one.clock.now_s = 10_000.0
-    assert "keeps the conversation" not in rule(one, KINGS, "frugal").reason
+    long = SUMS + " and" * 20_000
+    first = rule(one, long, "best")
+    home = next(name for name in MODELS if name != first.model)
+    one.learn(first, home, Cost(5.0))
+    again = rule(one, long, "best")
+    assert again.model == home
+    assert "keeps the conversation" in again.reason
+    assert again.order[0] == home
+    assert rule(one, SUMS, "best").model == first.model, "another conversation has no home"
+    one.clock.now_s = 601.0
+    assert rule(one, long, "best").model == first.model
+    free = pool(router_file, sticky=False)
+    free.learn(rule(free, long, "best"), home, Cost(5.0))
+    assert rule(free, long, "best").model == first.model
+
+
+def test_a_conversation_leaves_where_that_gains_more(router_file):
+    one = pool(router_file, clock=Clock())
+    one.learn(rule(one, SUMS, "best"), "small", Cost(1.0))
+    assert rule(one, SUMS, "best").model == "large"
 
 
 def test_a_budget_raises_the_price_until_its_kept(router_file):
