@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+import subprocess
+import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 
 from negajoule.shape.live import read_rules
+from servers import serve
+
+GUIDE = (Path(__file__).parents[2] / "docs" / "guides" / "shape.md").read_text(encoding="utf-8")
 
 SERVED = ("--model", "llama-3.1-8b", "--accelerator", "h100")
 ASKED = ("shape", "poisson:1", "--requests", "210", "--answer", "40", *SERVED)
@@ -91,3 +99,36 @@ def test_a_settings_file_isnt_written_over(nj, tmp_path):
     assert done.returncode != 0
     assert "wasn't written by this command" in done.stderr
     assert path.read_text() == 'zone = "FR"\n'
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", GUIDE, re.DOTALL)
+
+
+@pytest.mark.slow  # two searches
+def test_the_guides_commands_run(nj, tmp_path):
+    lines = [line for block in blocks("sh") for line in block.splitlines()]
+    assert len(lines) >= 4
+    for line in lines:
+        program, *arguments = shlex.split(line)
+        assert program == "negajoule"
+        done = nj(*arguments, cwd=tmp_path)
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+        assert done.stdout
+
+
+def test_the_guides_tables_are_rules():
+    for block in blocks("toml"):
+        assert read_rules(tomllib.loads(block)["shape"])
+
+
+def test_the_guides_batch_runs(fresh_home):
+    (program,) = blocks("python")
+    with serve(fresh_home, "--fake-engine") as server:
+        program = program.replace("http://127.0.0.1:8321", server.url).replace(
+            "smollm2-135m-instruct", "fake"
+        )
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(" J\n")
+    assert not list((fresh_home / "batches" / "files").iterdir())
