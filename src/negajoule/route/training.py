@@ -365,8 +365,8 @@ def _unseen(design: Any, score: Floats, task: NDArray[np.intp], many: int) -> _U
     """Leave whole tasks out in turn: how far to believe a resemblance, and what remains wrong.
 
     Caution and trust are those with the least squared error of the differences between models, because only
-    differences route. The covariance is shrunk towards independent errors of the mean size; with one task it
-    is 0.05 on the diagonal, a standard deviation of 22 points.
+    differences route. The covariance is shrunk towards independent errors of the mean size, the more the
+    fewer tasks there were per model; with one task it is 0.05 on the diagonal, a standard deviation of 22 points.
     """
     models = score.shape[1]
     nothing = _Unseen(1.0, 1.0, UNKNOWN_VARIANCE * np.eye(models))
@@ -392,7 +392,8 @@ def _unseen(design: Any, score: Floats, task: NDArray[np.intp], many: int) -> _U
     matrix = np.array(errors[best])
     covariance = matrix.T @ matrix / len(matrix)
     size = max(float(np.trace(covariance)) / models, LEAST_ERROR)
-    return _Unseen(best[0], best[1], 0.7 * covariance + 0.3 * size * np.eye(models))
+    own = models / (models + len(matrix))
+    return _Unseen(best[0], best[1], (1 - own) * covariance + own * size * np.eye(models))
 
 
 def _phases(outcomes: Outcomes) -> tuple[Floats, Floats]:
