@@ -116,7 +116,7 @@ def article_runs() -> tuple[Run, ...]:
                     requests=value("requests"),
                     seconds=fact.value,
                     kwh=value(f"{name}.energy"),
-                    accelerator="H100",
+                    accelerator="h100",
                     accelerators=value(f"{model}.accelerators"),
                     parameters=value(f"{model}.parameters"),
                     tokens=value("prompt") + value("answer"),
