@@ -49,6 +49,7 @@ def rounded_layers(
     source: Path,
     calibration: Sequence[Sequence[int]],
     rounding: Callable[[Any, Any], FourBits],
+    leave: Callable[[str], bool] = lambda _: False,
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, FourBits]:
     """Round the matrices of all layers.
@@ -57,6 +58,7 @@ def rounded_layers(
         source: a GGUF file.
         calibration: tokens of texts.
         rounding: given weights and the sum of outer products of their inputs, the rounded weights.
+        leave: given the file's name of a matrix, whether it stays as it is.
         say: told how far it is.
 
     Returns:
@@ -81,6 +83,8 @@ def rounded_layers(
                 file_name = named.get(f"model.layers.{number}.{name}")
                 if file_name is None or file_name not in tensors:
                     raise CompressError(f"{source.name} lacks the weights of model.layers.{number}.{name}")
+                if leave(file_name):
+                    continue
                 rounded = rounding(part.weight.numpy(), gram)
                 places = _row_places(values_of(tensors[file_name]), part.weight.numpy(), file_name)
                 found[file_name] = FourBits(rounded.codes[places], rounded.scales[places])

@@ -3,7 +3,7 @@
 gguf:Q8_0               8 bits
 gguf:Q4_0               4 bits, each weight rounded by itself; token embedding and output stay in 8
 gguf:Q4_0:throughout    4 bits for those two as well
-gguf:Q4_0:calibrated    as gguf:Q4_0, rounded by what calibration texts do to each layer
+gguf:Q4_0:calibrated    as gguf:Q4_0, rounded by what calibration texts do to each layer; values stay in 8
 """
 
 from __future__ import annotations
@@ -68,6 +68,9 @@ class GgufRecipe(msgspec.Struct, frozen=True):
         """As ``parse`` reads it."""
         return PREFIX + ":".join(filter(None, (self.format, self.way)))
 
+
+_DELICATE = ".attn_v."
+"""Matrices of values: a thirtieth of the layers' weights, whose rounding loses most."""
 
 KNOWN = (
     *(GgufRecipe(name) for name in _FORMATS),
@@ -134,7 +137,7 @@ def _calibrated(
         )
     from negajoule.compress.calibration import rounded_layers
 
-    return rounded_layers(source, calibration, compensated, say)
+    return rounded_layers(source, calibration, compensated, lambda name: _DELICATE in name, say)
 
 
 def bits_per_weight(file: Path) -> tuple[float, float]:
