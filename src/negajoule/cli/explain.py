@@ -19,6 +19,7 @@ _AREAS = {
     "E": "the embedded engine or an upstream server",
     "F": "the catalogue of facts",
     "G": "signals of the electricity grid",
+    "K": "making models smaller",
     "L": "the ledger",
     "M": "counters and measurement",
     "R": "what a client asked of the server",

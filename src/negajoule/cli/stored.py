@@ -220,6 +220,13 @@ STORED: tuple[Place, ...] = (
         "you remove them; they're made again when they're needed",
     ),
     Place(
+        "studies of compression",
+        "compress/*",
+        "compressed models, their cards, and what a study measured on your texts: labels told and their times, "
+        "not the texts",
+        "you remove them",
+    ),
+    Place(
         "compiled simulator",
         "compiled/*",
         "the core of the simulator of serving, compiled for this machine",
