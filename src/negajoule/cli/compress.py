@@ -16,7 +16,7 @@ from negajoule.errors import NegajouleError
 from negajoule.units.text import number_text
 
 if TYPE_CHECKING:
-    from negajoule.compress import Line, Result, Study
+    from negajoule.compress import Line, Plan, Result, Study
     from negajoule.compress.workshop import Spent
 
 __all__ = ["compress"]
@@ -105,17 +105,13 @@ def compress(
     if named and recipes:
         raise click.UsageError("--study brings its own recipes")
     if named:
-        from negajoule.compress.article import ARTICLE_RECIPES
-
-        data, chosen = data or ARTICLE_DATA, ARTICLE_RECIPES
-    else:
-        chosen = tuple(Recipe.parse(text) for text in recipes or DEFAULT)
+        data = data or ARTICLE_DATA
     if data is None:
         raise click.UsageError("--data is missing: a file of JSON lines with text and label, or a name")
     plan = Plan(
         model=model,
         data=data,
-        recipes=chosen,
+        recipes=tuple(Recipe.parse(text) for text in recipes or DEFAULT),
         data_folder=data_place,
         tuning=FineTuning(epochs=epochs, rate=rate, again=fine_tune),
         max_length=max_length,
@@ -126,30 +122,47 @@ def compress(
         limit=limit,
         seed=seed,
     )
-    study = Study(plan, place, say)
-    try:
-        result = study.run()
-    finally:
-        # What was used was used, also by a study that was broken off.
-        if not no_record:
-            book(study.workshop.spent(), study.plan.model, settings)
-    _keep(result, place)
+    booked = None if no_record else settings
     if named:
-        _show_article(study, result, as_json=as_json)
-    elif as_json:
+        _article(plan, place, booked, as_json=as_json)
+        return
+    result = _studied(Study(plan, place, say), booked)
+    if as_json:
         print_json(result)
     else:
         show(result, place)
 
 
-def _show_article(study: Study, result: Result, *, as_json: bool) -> None:
+def _studied(study: Study, booked: Settings | None) -> Result:
+    """Run a study, keep what it found, and book what it used."""
+    try:
+        result = study.run()
+    finally:
+        # What was used was used, also by a study that was broken off.
+        if booked is not None:
+            book(study.workshop.spent(), study.plan.model, booked)
+    _keep(result, study.workshop.folder)
+    return result
+
+
+def _article(plan: Plan, place: Path, booked: Settings | None, *, as_json: bool) -> None:
     """Published beside measured."""
-    from negajoule.compress.article import shape_rows
+    import msgspec
+
+    from negajoule.compress import Study
+    from negajoule.compress.article import SHAPE_TEXTS, SHAPES, STUDENTS, shape_rows, student_row
     from negajoule.compress.model_card import share_text
 
-    rows = shape_rows(result, study.workshop.rounds([line.name for line in result.lines]))
+    few = msgspec.structs.replace(plan, recipes=SHAPES, limit=SHAPE_TEXTS, measured=SHAPE_TEXTS)
+    shapes = Study(few, place / "shapes", say)
+    costs = _studied(shapes, booked)
+    students = Study(msgspec.structs.replace(plan, recipes=STUDENTS), place / "students", say)
+    learnt = _studied(students, booked)
+    rows = [*shape_rows(shapes.workshop.rounds([line.name for line in costs.lines])), student_row(learnt)]
     if as_json:
-        print_json({"schema": "negajoule.compress-article/1", "rows": rows, "study": result})
+        print_json(
+            {"schema": "negajoule.compress-article/1", "rows": rows, "shapes": costs, "students": learnt}
+        )
         return
     print_table(
         ("", "published", "measured here"),
@@ -157,7 +170,7 @@ def _show_article(study: Study, result: Result, *, as_json: bool) -> None:
     )
     for row in rows:
         say(f"{row.what}: {row.remark}. Source: {row.source}")
-    for note in result.notes:
+    for note in dict.fromkeys((*costs.notes, *learnt.notes)):
         say(f"note: {note}")
 
 

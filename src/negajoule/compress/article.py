@@ -24,15 +24,20 @@ if TYPE_CHECKING:
     from negajoule.compress.result import Result
     from negajoule.compress.workshop import Round
 
-__all__ = ["ARTICLE_RECIPES", "ArticleRow", "shape_rows"]
+__all__ = ["SHAPES", "SHAPE_TEXTS", "STUDENTS", "ArticleRow", "shape_rows", "student_row"]
 
 _BERT = Recipe("shape-bert-base", (Shape(layers=12, hidden=768, heads=12, neurons=3072),))
 _DISTILBERT = Recipe("shape-distilbert", (Shape(layers=6, hidden=768, heads=12, neurons=3072),))
 _TINYBERT = Recipe("shape-tinybert", (Shape(layers=4, hidden=312, heads=12, neurons=1200),))
 _TAUGHT = Recipe("tinybert-distilled", (Distil(layers=4, hidden=312, heads=12, neurons=1200, epochs=8),))
 
-ARTICLE_RECIPES: tuple[Recipe, ...] = (_BERT, _DISTILBERT, _TINYBERT, _TAUGHT)
-"""What ``--study article`` makes and measures."""
+SHAPES: tuple[Recipe, ...] = (_BERT, _DISTILBERT, _TINYBERT)
+"""For what shapes cost; few texts do, since what they answer means nothing."""
+
+SHAPE_TEXTS = 64
+
+STUDENTS: tuple[Recipe, ...] = (_TAUGHT,)
+"""For what TinyBERT's shape can learn."""
 
 
 class ArticleRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,12 +60,11 @@ class ArticleRow(msgspec.Struct, frozen=True, kw_only=True):
     remark: str
 
 
-def shape_rows(result: Result, rounds: Sequence[Round]) -> list[ArticleRow]:
-    """The article's first table.
+def shape_rows(rounds: Sequence[Round]) -> list[ArticleRow]:
+    """Energies of the article's first table.
 
     Args:
-        result: of a study with ``ARTICLE_RECIPES``.
-        rounds: of the same study.
+        rounds: of a study of ``SHAPES``.
     """
     rows = []
     for name, recipe in (("TinyBERT", _TINYBERT), ("DistilBERT", _DISTILBERT)):
@@ -76,23 +80,25 @@ def shape_rows(result: Result, rounds: Sequence[Round]) -> list[ArticleRow]:
                 "published: fine-tuning and evaluation on a GPU machine; here: inference of the same shapes",
             )
         )
-    taught = result.line(_TAUGHT.name)
-    lost = Interval(
-        taught.lost.value / 100,
-        None if taught.lost.low is None else taught.lost.low / 100,
-        None if taught.lost.high is None else taught.lost.high / 100,
-    )
-    base = result.line(BASELINE)
-    rows.append(
-        _row(
-            "accuracy lost by TinyBERT's shape",
-            "article.tinybert.accuracy_lost",
-            lost,
-            f"published: against BERT, amazon_polarity; here: distilled from {result.model} "
-            f"({base.quality.accuracy.value:.1%}) on {result.data}",
-        )
-    )
     return rows
+
+
+def student_row(result: Result) -> ArticleRow:
+    """Accuracy of the article's first table.
+
+    Args:
+        result: of a study of ``STUDENTS``.
+    """
+    lost = result.line(_TAUGHT.name).lost
+    base = result.line(BASELINE)
+    low, high = (None if bound is None else bound / 100 for bound in (lost.low, lost.high))
+    return _row(
+        "accuracy lost by TinyBERT's shape",
+        "article.tinybert.accuracy_lost",
+        Interval(lost.value / 100, low, high),
+        f"published: against BERT, amazon_polarity; here: distilled from {result.model} "
+        f"({base.quality.accuracy.value:.1%}) on {result.data}",
+    )
 
 
 def _row(what: str, key: str, measured: Interval, remark: str) -> ArticleRow:
