@@ -366,7 +366,8 @@ def _unseen(design: Any, score: Floats, task: NDArray[np.intp], many: int) -> _U
 
     Caution and trust are those with the least squared error of the differences between models, because only
     differences route. The covariance is shrunk towards independent errors of the mean size, the more the
-    fewer tasks there were per model; with one task it is 0.05 on the diagonal, a standard deviation of 22 points.
+    fewer tasks there were per model; with one task it is 0.05 on the diagonal, a standard deviation of 22
+    points.
     """
     models = score.shape[1]
     nothing = _Unseen(1.0, 1.0, UNKNOWN_VARIANCE * np.eye(models))
