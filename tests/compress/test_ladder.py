@@ -74,6 +74,23 @@ def test_calibration_keeps_the_answers_better_than_plain_rounding(model, tmp_pat
     assert calibrated < 0.9 * plain
 
 
+def test_a_file_that_reads_differently_fails(model, tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    from negajoule.compress import gguf_recipes
+
+    def spoilt(found):
+        packed = gguf_recipes_pack(found)
+        packed[0, 2] ^= 1
+        return packed
+
+    gguf_recipes_pack = gguf_recipes.pack
+    monkeypatch.setattr(gguf_recipes, "pack", spoilt)
+    with pytest.raises(CompressError, match="reads differently") as caught:
+        make_gguf(GgufRecipe("Q4_0", "calibrated"), model, tmp_path, tokens_of(model, TEXTS, 40))
+    assert caught.value.code == "K105"
+    assert not list(tmp_path.glob("*.gguf"))
+
+
 def test_calibration_without_texts_is_refused(model, tmp_path):
     with pytest.raises(CompressError, match="no texts") as caught:
         make_gguf(GgufRecipe("Q4_0", "calibrated"), model, tmp_path)
@@ -141,6 +158,27 @@ def test_a_study_judges_measures_and_goes_on(model, tmp_path, monkeypatch):
     with pytest.raises(CompressError) as caught:
         Ladder(LadderPlan(source=model, recipes=(), passages=Passages("other", (), TEXTS[:2])), tmp_path)
     assert caught.value.code == "K107"
+
+
+@pytest.mark.slow
+def test_a_change_of_engine_is_told_apart(model, tmp_path):
+    # A process that loads torch.
+    pytest.importorskip("torch")
+    plan = LadderPlan(
+        source=model,
+        recipes=(),
+        passages=Passages("made-up", (), TEXTS),
+        shipped=False,
+        other_engine=True,
+        rounds=1,
+        prompts=1,
+        answer_tokens=6,
+    )
+    result = Ladder(plan, tmp_path).run()
+    assert [rung.name for rung in result.rungs] == ["F32"]
+    assert result.engine_gain is not None
+    assert result.engine_gain.value > 1
+    assert not result.engine_gain.known
 
 
 def test_an_engine_tells_what_transformers_tells(model, tmp_path):

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from negajoule.compress.four_bits import FourBits, compensated, pack
-from negajoule.engine import OUTPUT_MATRIX, open_weights, precision_sibling, rewrite
+from negajoule.engine import OUTPUT_MATRIX, open_weights, precision_sibling, rewrite, values_of
 from negajoule.errors import CompressError
 from negajoule.extras import require
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 __all__ = ["KNOWN", "PREFIX", "GgufRecipe", "bits_per_weight", "is_gguf_recipe", "make_gguf"]
@@ -102,7 +102,8 @@ def make_gguf(
         say: told how far it is.
 
     Raises:
-        CompressError: (K101) if the model isn't of a kind that can be calibrated, (K102) without texts.
+        CompressError: (K101) if the model isn't of a kind that can be calibrated, (K102) without texts,
+            (K105) if the file reads differently from what was written.
         EngineError: (E101) if the source is damaged.
         ExtraMissingError: (X101) without gguf, or torch and transformers to calibrate.
     """
@@ -123,9 +124,24 @@ def make_gguf(
         return gguf.quants.quantize(values, gguf.GGMLQuantizationType[kind]), kind
 
     fresh = target.with_suffix(".new")
-    rewrite(source, fresh, recipe.format, encode)
-    fresh.replace(target)
+    try:
+        rewrite(source, fresh, recipe.format, encode)
+        _check_written(fresh, found)
+        fresh.replace(target)
+    finally:
+        fresh.unlink(missing_ok=True)
     return target
+
+
+def _check_written(file: Path, found: Mapping[str, FourBits]) -> None:
+    """Compare what a file gives when it is read with what was meant to be in it."""
+    for tensor in open_weights(file).tensors:
+        if tensor.name in found and (values_of(tensor) != found[tensor.name].values).any():
+            raise CompressError(
+                f"{tensor.name} reads differently from what was written",
+                code="K105",
+                fix="this file must not be used; please report the version of gguf",
+            )
 
 
 def _calibrated(

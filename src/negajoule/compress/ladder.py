@@ -12,10 +12,11 @@ import math
 import time
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from negajoule.compress.calibration import load_whole
 from negajoule.compress.generative_worker import Found, Job, run_job
 from negajoule.compress.gguf_recipes import GgufRecipe, bits_per_weight, make_gguf
 from negajoule.compress.paired import CONFIDENCE, DRAWS, SEED, Interval, median_interval
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["Ladder", "LadderPlan", "LadderResult", "Rung", "perplexity", "perplexity_added"]
 
 BASELINE = GgufRecipe("F32")
+OTHER_ENGINE: Literal["transformers"] = "transformers"
 
 
 class LadderPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +47,7 @@ class LadderPlan(msgspec.Struct, frozen=True, kw_only=True):
         recipes: to try, besides F32.
         passages: texts.
         shipped: measure the file itself, too.
+        other_engine: measure the baseline in transformers, too: what a change of engine does by itself.
         rounds: how often each file answers the prompts.
         prompts: how many prompts in a round.
         prompt_tokens: length of a prompt, at most.
@@ -58,6 +61,7 @@ class LadderPlan(msgspec.Struct, frozen=True, kw_only=True):
     recipes: tuple[GgufRecipe, ...]
     passages: Passages
     shipped: bool = True
+    other_engine: bool = False
     rounds: int = 7
     prompts: int = 4
     prompt_tokens: int = 64
@@ -126,6 +130,8 @@ class LadderResult(msgspec.Struct, frozen=True, kw_only=True):
         threads: of each process.
         machine: its processor.
         rungs: the baseline first.
+        engine_gain: what the engine alone gains: the baseline's tokens for each CPU-second over those of the
+            same weights in transformers; ``None`` if that wasn't measured [1].
         notes: what readers must know.
     """
 
@@ -139,6 +145,7 @@ class LadderResult(msgspec.Struct, frozen=True, kw_only=True):
     threads: int
     machine: str
     rungs: tuple[Rung, ...]
+    engine_gain: Interval | None = None
     notes: tuple[str, ...] = ()
 
     def rung(self, name: str) -> Rung:
@@ -192,7 +199,7 @@ class Ladder:
         prompts = tuple(tuple(ids[: plan.prompt_tokens]) for ids in judged[: plan.prompts])
         files, made = self._make()
         scores = {name: self._judge(name, file, judged) for name, file in files.items()}
-        rounds = self._measure(files, prompts)
+        rounds = self._measure(self._jobs(files, prompts))
         rungs = [self._rung(name, files, scores, rounds, made) for name in files]
         return LadderResult(
             model=plan.source.name,
@@ -204,6 +211,7 @@ class Ladder:
             threads=plan.threads,
             machine=read_host().cpu,
             rungs=tuple(rungs),
+            engine_gain=_engine_gain(rounds),
             notes=_notes(rounds, plan),
         )
 
@@ -251,10 +259,21 @@ class Ladder:
         fresh.replace(kept)
         return found
 
-    def _measure(
-        self, files: dict[str, Path], prompts: tuple[tuple[int, ...], ...]
-    ) -> list[dict[str, Found]]:
-        names = list(files)
+    def _jobs(self, files: dict[str, Path], prompts: tuple[tuple[int, ...], ...]) -> dict[str, Job]:
+        """What each file does in a round; the baseline in another engine among them, if that is wanted."""
+        common = Job(
+            model="", threads=self.plan.threads, prompts=prompts, answer_tokens=self.plan.answer_tokens
+        )
+        jobs = {name: msgspec.structs.replace(common, model=str(file)) for name, file in files.items()}
+        if self.plan.other_engine:
+            folder = self.folder / "models" / OTHER_ENGINE
+            if not (folder / "config.json").exists():
+                load_whole(self.plan.source).save_pretrained(folder)
+            jobs[OTHER_ENGINE] = msgspec.structs.replace(common, engine=OTHER_ENGINE, model=str(folder))
+        return jobs
+
+    def _measure(self, jobs: dict[str, Job]) -> list[dict[str, Found]]:
+        names = list(jobs)
         rounds = [one for one in self._rounds() if set(one) == set(names)]
         for number in range(len(rounds), self.plan.rounds):
             self._say(f"round {number + 1} of {self.plan.rounds}")
@@ -262,13 +281,7 @@ class Ladder:
             order = names[turn:] + names[:turn]
             seen = {}
             for name in order if number % 2 == 0 else reversed(order):
-                job = Job(
-                    model=str(files[name]),
-                    threads=self.plan.threads,
-                    prompts=prompts,
-                    answer_tokens=self.plan.answer_tokens,
-                )
-                done = seen[name] = run_job(job, self._log(name))
+                done = seen[name] = run_job(jobs[name], self._log(name))
                 self._spend(f"{name}/round {number + 1}", "evaluation", done.started_s, done.window)
             rounds.append(seen)
             with (self.folder / "rounds.jsonl").open("ab") as file:
@@ -361,6 +374,13 @@ def perplexity_added(after: Sequence[Sequence[float]], before: Sequence[Sequence
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(shares, (tail, 1 - tail))
     return Interval(value, min(float(low), value), max(float(high), value))
+
+
+def _engine_gain(rounds: Sequence[dict[str, Found]]) -> Interval | None:
+    pairs = [(one[BASELINE.name], one[OTHER_ENGINE]) for one in rounds if OTHER_ENGINE in one]
+    if not pairs:
+        return None
+    return median_interval([a.decode_tokens_per_cpu_s / b.decode_tokens_per_cpu_s for a, b in pairs])
 
 
 def _break_even(window: Window | None, before_j: float, saving: Interval) -> Interval | None:

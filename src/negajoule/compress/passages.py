@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -83,15 +84,20 @@ def tokens_of(model: Path, texts: Sequence[str], longest: int) -> list[list[int]
         CompressError: (K101) if the file's tokenizer can't be read, (K102) if nothing is left.
         ExtraMissingError: (X101) without transformers.
     """
-    try:
-        cutter = transformers().AutoTokenizer.from_pretrained(str(model.parent), gguf_file=model.name)
-    except (OSError, ValueError, KeyError, NotImplementedError) as error:
-        raise CompressError(f"the tokenizer of {model.name} can't be read: {error}") from None
+    cutter = _cutter(model)
     found = [cutter(text, add_special_tokens=False)["input_ids"][:longest] for text in texts]
     kept = [ids for ids in found if len(ids) >= _FEWEST_TOKENS]
     if not kept:
         raise CompressError("no text has two tokens or more", code="K102", fix="give longer texts")
     return kept
+
+
+@cache
+def _cutter(model: Path) -> Any:  # noqa: ANN401 (a tokenizer of transformers)
+    try:
+        return transformers().AutoTokenizer.from_pretrained(str(model.parent), gguf_file=model.name)
+    except (OSError, ValueError, KeyError, NotImplementedError) as error:
+        raise CompressError(f"the tokenizer of {model.name} can't be read: {error}") from None
 
 
 def _lines(file: Path) -> list[str]:
