@@ -1,9 +1,10 @@
 """What do formats of a generative model gain and lose, and does QLoRA really train?
 
 SmolLM2-135M in llama.cpp, F32 first, each measurement in a process of its own, in turn; perplexity by the
-engine itself on GSM8K's test part, four bits calibrated on its training part. The file that ships is Q4_1: F32
-is that file widened, so that Q4_1 loses nothing against it; every 4-bit file here is of another format. Then
-fine-tuning: all weights, LoRA, QLoRA with FP4, after gradients were compared with those of widened weights.
+engine itself on GSM8K's test part, four bits calibrated on its training part. The file that ships is Q4_1:
+F32 is that file widened, so that Q4_1 loses nothing against it; every 4-bit file here is of another format.
+Then fine-tuning: all weights, LoRA, QLoRA with FP4, after gradients were compared with those of widened
+weights.
 
     python benchmarks/compression_generative.py [--data DIR] [--folder DIR] [--rounds 7] [--texts 24]
 
@@ -106,7 +107,8 @@ def _line(rung: Rung) -> str:
     return (
         f"{rung.name:<16} {rung.layer_bits:5.2f} bits  {rung.size_bytes / 1e6:6.1f} MB  "
         f"{rung.peak_bytes / 1e6:5.0f} MB peak  {rung.decode:6.1f} tokens/CPU-s "
-        f"({ratio_text(rung.gain)} times)  prompts {rung.prefill:5.0f}  perplexity {rung.perplexity:6.2f}, added {share_text(rung.added)}"
+        f"({ratio_text(rung.gain)} times)  prompts {rung.prefill:5.0f}  "
+        f"perplexity {rung.perplexity:6.2f}, added {share_text(rung.added)}"
     )
 
 
