@@ -45,6 +45,7 @@ CAUTION = (0.25, 0.5, 1.0)
 TRUST = (0.25, 0.5, 0.75, 1.0)
 UNKNOWN_VARIANCE = 0.05
 LEAST_ERROR = 1e-4
+OWN = 0.3  # share of the independent part, for few tasks and many models
 PURPOSE = "train a router"
 
 
@@ -365,9 +366,8 @@ def _unseen(design: Any, score: Floats, task: NDArray[np.intp], many: int) -> _U
     """Leave whole tasks out in turn: how far to believe a resemblance, and what remains wrong.
 
     Caution and trust are those with the least squared error of the differences between models, because only
-    differences route. The covariance is shrunk towards independent errors of the mean size, the more the
-    fewer tasks there were per model; with one task it is 0.05 on the diagonal, a standard deviation of 22
-    points.
+    differences route. The covariance is shrunk towards independent errors of the mean size; with one task
+    it is 0.05 on the diagonal, a standard deviation of 22 points.
     """
     models = score.shape[1]
     nothing = _Unseen(1.0, 1.0, UNKNOWN_VARIANCE * np.eye(models))
@@ -393,8 +393,7 @@ def _unseen(design: Any, score: Floats, task: NDArray[np.intp], many: int) -> _U
     matrix = np.array(errors[best])
     covariance = matrix.T @ matrix / len(matrix)
     size = max(float(np.trace(covariance)) / models, LEAST_ERROR)
-    own = models / (models + len(matrix))
-    return _Unseen(best[0], best[1], (1 - own) * covariance + own * size * np.eye(models))
+    return _Unseen(best[0], best[1], (1 - OWN) * covariance + OWN * size * np.eye(models))
 
 
 def _phases(outcomes: Outcomes) -> tuple[Floats, Floats]:
