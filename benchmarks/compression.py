@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from compression_generative import generative_figures
-from negajoule.compress import Plan, Recipe, Study
+from negajoule.compress import Plan, Recipe, Study, load_texts
 from negajoule.compress.fine_tune import FineTuning
 from negajoule.compress.model_card import count_text, share_text
 from negajoule.compress.pareto import draw
@@ -38,8 +38,8 @@ POINTS = 1.0
 INT8 = "int8=int8"
 BAG = "bag=vocabulary + bag(width=16, pairs=8192)"
 TINY = "tiny=vocabulary + distil(layers=2, hidden=128, epochs=8) + int8"
-THREE = "three=vocabulary + distil(layers=3, epochs=3) + int8"
-TWO = "two=vocabulary + distil(layers=2, epochs=4) + int8"
+THREE = "three=distil(layers=3, epochs={epochs}, rate={rate}) + int8"
+TWO = "two=distil(layers=2, epochs={epochs}, rate={rate}) + int8"
 
 
 class Job(NamedTuple):
@@ -60,19 +60,47 @@ class Job(NamedTuple):
     target: float | None
 
 
+def _students(epochs: int, rate: float) -> tuple[str, ...]:
+    """Students of fewer layers; more labels need higher rates."""
+    return tuple(recipe.format(epochs=epochs, rate=rate) for recipe in (THREE, TWO))
+
+
 JOBS = (
     Job("sms", "sms-spam", FineTuning(epochs=2, rate=5e-5), (INT8, BAG, TINY), 0.94),
-    Job("goemotions", "goemotions-polarity", FineTuning(epochs=2, rate=1e-4), (INT8, THREE, TWO), 0.80),
-    Job("banking77", "banking77", FineTuning(epochs=6, rate=3e-4), (INT8, THREE, TWO), 0.75),
+    Job(
+        "goemotions",
+        "goemotions-polarity",
+        FineTuning(epochs=2, rate=1e-4),
+        (INT8, *_students(3, 1e-4)),
+        0.80,
+    ),
+    Job("banking77", "banking77", FineTuning(epochs=6, rate=3e-4), (INT8, *_students(6, 3e-4)), 0.75),
 )
-UNSEEN = (INT8, BAG, TINY, THREE)
+MANY_LABELS = 10
+SEEN = 25_000
+"""Texts that a training should see, repeats among them: small sets are gone through more often."""
+
+
+def unseen_job(file: Path) -> Job:
+    """What is tried on a set that nobody has tuned for."""
+    texts = load_texts(str(file), folder=file.parent)
+    rows = len(texts.train)
+    rate = 3e-4 if len(texts.labels) > MANY_LABELS else 1e-4
+    epochs = min(10, max(2, round(SEEN / rows)))
+    return Job(
+        "unseen",
+        str(file),
+        FineTuning(epochs=epochs, rate=rate),
+        (INT8, BAG, TINY, *_students(epochs + 1, rate)),
+        None,
+    )
 
 
 def jobs_for(data: Path | None, only: Sequence[str]) -> tuple[list[Job], Path]:
     """What is to be done, and where named sets lie."""
     folder = Path(os.environ.get("NEGAJOULE_DATA", "../shared/data"))
     if data is not None and not data.is_dir():
-        return [Job("unseen", str(data), FineTuning(epochs=4, rate=1e-4), UNSEEN, None)], folder
+        return [unseen_job(data)], folder
     chosen = [job for job in JOBS if not only or job.key in only]
     return chosen, data or folder
 

@@ -256,7 +256,10 @@ class TestPruning:
 class TestDistillation:
     def test_a_student_of_fewer_layers_keeps_the_answers(self, bench, texts):
         distil(Distil(layers=2, epochs=6, rate=3e-3, batch=16), bench)
-        assert load_model(bench.target).config.num_hidden_layers == 2
+        student, teacher = load_model(bench.target), load_model(bench.source)
+        assert student.config.num_hidden_layers == 2
+        assert torch.equal(student.get_input_embeddings().weight, teacher.get_input_embeddings().weight)
+        assert not torch.equal(blocks(student)[0].up.weight, blocks(teacher)[0].up.weight)
         assert right(bench.target, texts.test) > 0.9
 
     def test_a_student_of_another_width_learns(self, bench, texts):

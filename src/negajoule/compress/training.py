@@ -85,8 +85,9 @@ def train(
         CompressError: (K104) once the loss isn't a number.
     """
     lib = torch()
-    left = {id(weights) for weights in frozen}
-    weights = [one for one in model.parameters() if one.requires_grad and id(one) not in left]
+    for one in frozen:
+        one.requires_grad_(False)
+    weights = [one for one in model.parameters() if one.requires_grad]
     optimiser = lib.optim.AdamW(weights, rate, weight_decay=0.01, fused=True)
     steps = epochs * math.ceil(len(ids) / batch)
     warm = max(1, round(WARM_UP * steps))
