@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from negajoule.config import home
@@ -124,6 +125,12 @@ class Ledger:
         except LedgerError:
             self._db.close()
             raise
+        if not read_only and any(self.path.parent.glob(f"{self.path.stem}.*.journal")):
+            from negajoule.ledger.writer import merge_rescued
+
+            # What a killed writer left; if the file can't be written now, it stays for the next one.
+            with suppress(LedgerError):
+                merge_rescued(self)
 
     def __enter__(self) -> Ledger:
         return self
