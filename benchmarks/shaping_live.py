@@ -227,9 +227,7 @@ def main() -> None:
     gain = {
         kind: costs_of["at once"] / costs_of[chosen] for kind, costs_of in (("m", measured), ("p", predicted))
     }
-    print(
-        "\nThe choice was made before anything ran under load. A gain in CPU time is one in energy."
-    )
+    print("\nThe choice was made before anything ran under load. A gain in CPU time is one in energy.")
     print(
         json.dumps(
             {

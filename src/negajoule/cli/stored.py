@@ -222,8 +222,8 @@ STORED: tuple[Place, ...] = (
     Place(
         "studies of compression",
         "compress/*",
-        "compressed models, their cards, and what a study measured on your texts: labels told and their times, "
-        "not the texts",
+        "compressed models, their cards, and what a study measured on your texts: labels told and their "
+        "times, not the texts",
         "you remove them",
     ),
     Place(

@@ -5,8 +5,8 @@
 
 A student of the teacher's width is the teacher with fewer layers. It keeps its embeddings of words as they
 are: training them takes a third of a small student's time, and those of words that the texts lack would no
-longer fit the rest. One of another width starts with the teacher's embeddings, turned to their principal axes,
-and random layers, and trains them all.
+longer fit the rest. One of another width starts with the teacher's embeddings, turned to their principal
+axes, and random layers, and trains them all.
 """
 
 from __future__ import annotations
