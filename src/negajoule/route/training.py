@@ -1,6 +1,6 @@
 """Training: tasks, scores and lengths from a table of outcomes, with scikit-learn.
 
-Everything that is chosen is chosen inside the training data: residuals are fitted on task probabilities that
+What a call chooses, it chooses inside its training data: residuals are fitted on task probabilities that
 their own queries didn't shape (cross-fitting), their strength by cross-validation, and what to expect of
 tasks never seen by leaving whole tasks out in turn.
 """
