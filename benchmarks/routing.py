@@ -1,10 +1,11 @@
 """What routing is worth on recorded outcomes, beside what must be reached.
 
 Sets: the MMLU pair (GPT-4, Mixtral), nine open models on ten tasks, four hosted models with real lengths of
-answers. Scores are recorded; energy is modelled from tokens, so joules compare routers and nothing else. Strengths,
-sharpness, caution and trust are chosen inside the training data. The constants of the room (classifier, guard,
-fading, step, rule of the fair split) were chosen while these splits and rotations were being looked at, so the
-figures flatter somewhat; only data never used here (``--unseen``) judges them. Seeds are printed, results averaged.
+answers. Scores are recorded; energy is modelled from tokens, so joules compare routers and nothing else.
+Strengths, sharpness, caution and trust are chosen inside the training data. The constants of the room
+(classifier, guard, fading, step, rule of the fair split) were chosen while these splits and rotations were
+being looked at, so the figures flatter somewhat; only data never used here (``--unseen``) judges them. Seeds
+are printed, results averaged.
 
 Unseen: benchmarks are put in a seeded order; each rotation holds out three neighbours as a whole (two of the
 hosted models' eight, BIG-Bench Hard counting as one), trains on the rest and judges on those. Areas are
